@@ -1,0 +1,210 @@
+"""Exercise 1, bin_dataset, in TensorFlow: read pictures of newts with their masks, and make batches of tensors of them.
+
+A picture becomes red, green and blue from 0 to 1; its mask becomes the target, 1 where there is a newt and 0 elsewhere.
+Reading is NumPy and OpenCV, the same in all four frameworks. They part at `to_tensor`, where a batch becomes theirs.
+Run it without options, or see --help; `--data my_newts` checks pictures and masks of your own.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+stderr = os.dup(2)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # while imported, TensorFlow logs to stderr whatever that level says
+try:
+    import tensorflow as tf
+finally:
+    os.dup2(stderr, 2)
+
+EXERCISE, FRAMEWORK = "bin_dataset", "tensorflow"
+VERSIONS = {"python": sys.version.split()[0], "tensorflow": tf.__version__, "numpy": np.__version__}
+ITERATIONS, BATCH, SIZE = 100, 8, 64
+
+
+def pick_device(name):
+    """Return "cpu" or "cuda" for the option's auto, cpu or cuda."""
+    has_gpu = bool(tf.config.list_physical_devices("GPU"))
+    if name == "cuda" and not has_gpu:
+        stop("--device cuda: TensorFlow sees no GPU: use --device cpu, or install a driver and tensorflow[and-cuda]")
+    if name == "cpu":
+        tf.config.set_visible_devices([], "GPU")  # else TensorFlow would take the GPU for whatever can run there
+    return "cuda" if name != "cpu" and has_gpu else "cpu"
+
+
+def to_tensor(array, device):
+    """Return an array (batch, height, width, channels) as a float32 tensor on the device."""
+    return tf.cast(array, tf.float32)  # channels last, as NumPy and OpenCV have them, on the GPU if there is one
+
+
+# As in bin_dataset_pytorch.py
+def find_pictures(folder):
+    """Return {name: path} of the pictures below folder; the name is the path below it, lower case, without suffix."""
+    pictures = {}
+    for path in sorted(folder.rglob("*")):
+        below = path.relative_to(folder)
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png") and "/." not in f"/{below.as_posix()}":  # not if hidden
+            pictures[below.with_suffix("").as_posix().lower()] = path
+    if not pictures:
+        wrong = "no .jpg, .jpeg or .png picture in it" if folder.is_dir() else "no such folder"
+        stop(f"{folder}: {wrong}: --data takes a folder with train/ and test/, in each images/ and seg_images/")
+    return dict(sorted(pictures.items()))
+
+
+def read_picture(path):
+    """Return (height, width, 3) uint8, red-green-blue, of a JPEG or PNG file, be it grey, coloured or transparent."""
+    data = path.read_bytes()  # cv2.imread cannot open a path with Japanese characters on Windows
+    # What a cut-off JPEG lacks OpenCV paints grey and says nothing, so look for the end mark behind the last scan.
+    is_jpeg = data.startswith(b"\xff\xd8")
+    is_whole = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") if is_jpeg else b"IEND" in data[-64:]
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if is_whole else None
+    if picture is None:
+        stop(f"{path}: not a whole JPEG or PNG picture: copy or save it again, or remove it with its partner")
+    return picture
+
+
+def read_mask(path):
+    """Return (height, width) uint8: 1 on a newt of either species, 0 on the background."""
+    mask = read_picture(path)
+    mask[mask == 128] = 127  # the masks of the original photographs have 128
+    akahara, madara, background = ((mask == colour).all(axis=2) for colour in ((127, 0, 0), (0, 127, 0), (0, 0, 0)))
+    strange = np.unique(mask[~(akahara | madara | background)], axis=0).tolist()
+    if strange:
+        known = "paint akahara (127, 0, 0), madara (0, 127, 0) and background (0, 0, 0)"
+        stop(f"{path}: colours of no class, {strange[:3]}: {known}, and save as PNG, since JPEG changes colours")
+    return (akahara | madara).astype(np.uint8)
+
+
+def load_newts(folder, size):
+    """Return names, images (pictures, size, size, 3) float32 from 0 to 1, and targets (pictures, size, size) uint8."""
+    image_paths, mask_paths = find_pictures(folder / "images"), find_pictures(folder / "seg_images")
+    for name in sorted(image_paths.keys() ^ mask_paths.keys()):
+        lack = "mask in seg_images/" if name in image_paths else "picture in images/"
+        stop(f"{(image_paths | mask_paths)[name]}: has no {lack}: add {name} there, or remove this file")
+    images, targets = [], []
+    for name, path in image_paths.items():
+        image, target = read_picture(path), read_mask(mask_paths[name])
+        if image.shape[:2] != target.shape:
+            image_size, mask_size = ("{1} x {0}".format(*array.shape) for array in (image, target))
+            stop(f"{mask_paths[name]}: is {mask_size} pixels, its picture {image_size}: make both the same size")
+        images.append(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
+        # INTER_NEAREST would take each new pixel's top left corner, and so shift the mask; _EXACT takes its middle.
+        targets.append(cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT))
+    return list(image_paths), np.float32(images) / 255, np.stack(targets)
+
+
+def draw_batches(images, targets, options, rng):
+    """Yield options.iterations times [images, targets] of options.batch pictures, mirrored at random.
+
+    All pictures come once, in random order, before any comes again.
+    """
+    order = []
+    for _ in range(options.iterations):
+        while len(order) < options.batch:
+            order.extend(rng.permutation(len(images)))
+        chosen, order = order[: options.batch], order[options.batch :]
+        steps = rng.choice((1, -1), size=(options.batch, 2))  # -1 walks an axis backwards
+        yield [
+            np.stack([array[i, ::down, ::right] for i, (down, right) in zip(chosen, steps, strict=True)])
+            for array in (images, targets)
+        ]
+
+
+def write_whole(path, write):
+    """Call write with a path beside `path`, then rename: even if we are killed, the file is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".part-{path.name}")
+    write(aside)
+    aside.replace(path)
+
+
+def save_picture(path, panels):
+    """Write a picture of panels side by side: {title: (height, width) from 0 to 1, or (height, width, 3)}."""
+    figure = Figure(figsize=(2.4 * len(panels), 2.7), layout="tight")
+    for axes, (title, panel) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        axes.imshow(panel, cmap="gray", vmin=0, vmax=1)
+        axes.set(title=title, xticks=[], yticks=[])
+    write_whole(path, figure.savefig)
+
+
+def peak_memory_mb():
+    """Return the most main memory that this process has held, in 10^6 bytes; None on Windows, which does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def stop(message):
+    """End the script with one line that names the file or option and the mend, and with status 2."""
+    print(f"{Path(__file__).name}: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def read_options():
+    """Return the command line's options; stop at one that makes no sense."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = stop
+    own_data, own_out = (Path(__file__).parent / "../../Dataset").resolve(), Path("outputs", Path(__file__).stem)
+    parser.add_argument("--train", action="store_true", help="only the training pictures")
+    parser.add_argument("--test", action="store_true", help="only the test pictures")
+    parser.add_argument("--data", type=Path, default=own_data, help="folder with train/ and test/ (%(default)s)")
+    parser.add_argument("--out", type=Path, default=own_out, help="folder for all that is written (%(default)s)")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="batches to draw (%(default)s)")
+    parser.add_argument("--batch", type=int, default=BATCH, help="pictures in a batch (%(default)s)")
+    parser.add_argument("--size", type=int, default=SIZE, help="side of the resized pictures, in pixels (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of all random numbers (%(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
+    options = parser.parse_args()
+    for option, least, most in (("iterations", 1, 10**9), ("batch", 1, 4096), ("size", 8, 2048), ("seed", 0, 2**63)):
+        if not least <= vars(options)[option] <= most:
+            stop(f"--{option} {vars(options)[option]}: give a whole number from {least} to {most}")
+    if not options.train and not options.test:
+        options.train = options.test = True
+    return options
+
+
+def main():
+    options = read_options()
+    device, rng = pick_device(options.device), np.random.default_rng(options.seed)
+    newts = {part: load_newts(options.data / part, options.size) for part in ("train", "test") if vars(options)[part]}
+    metrics = {"exercise": EXERCISE, "framework": FRAMEWORK, "versions": VERSIONS, "device": device}
+    metrics |= {"seed": options.seed, "iterations": options.iterations, "pictures": {}, "newt_share": {}}
+
+    for part, (names, images, targets) in newts.items():
+        for name, image, target in zip(names, tqdm(images, desc=part), targets, strict=True):
+            panels = {"image": image, "target": target, "image where newt": image * target[..., None]}
+            save_picture(options.out / "pictures" / part / f"{name}.png", panels)
+        metrics["pictures"][part], metrics["newt_share"][part] = len(names), float(targets.mean())
+        print(f"{part}: {len(names)} pictures, {targets.mean():.1%} of their pixels are newt")
+
+    _, images, targets = next(iter(newts.values()))
+    start = time.perf_counter()
+    for batch in tqdm(draw_batches(images, targets[..., None], options, rng), desc="batches", total=options.iterations):
+        tensors = [to_tensor(array, device) for array in batch]
+    seconds = time.perf_counter() - start
+    for what, tensor in zip(("images", "targets"), tensors, strict=True):
+        print(f"a batch of {what}: {type(tensor).__name__} {tuple(tensor.shape)}, {tensor.dtype}, on {device}")
+
+    metrics |= {"seconds": seconds, "milliseconds_per_iteration": 1000 * seconds / options.iterations}
+    metrics["peak_memory_mb"] = peak_memory_mb()
+    write_whole(options.out / "metrics.json", lambda aside: aside.write_text(json.dumps(metrics, indent=2) + "\n"))
+    print(f"Written to {options.out}/: metrics.json, pictures")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except OSError as error:  # a folder that may not be read or written, a full disk
+        stop(f"{error.filename}: {error.strerror}: mend that, or choose another folder with --out")
+    except KeyboardInterrupt:
+        stop("interrupted")

@@ -1,0 +1,290 @@
+"""Exercise 2, bin_loss, in PyTorch: a network that tells newt from background at each pixel, and its training.
+
+Six convolutions keep the size of the picture, so each pixel has a logit of its own; the loss is sigmoid cross entropy.
+Run it without options, or see --help.
+"""
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+EXERCISE, FRAMEWORK = "bin_loss", "pytorch"
+VERSIONS = {"python": sys.version.split()[0], "pytorch": torch.__version__, "numpy": np.__version__}
+ITERATIONS, BATCH, LEARNING_RATE, SIZE = 500, 8, 0.03, 64
+
+
+def he_normal(rng, shape):
+    """Draw weights (out, in, kernel height, kernel width), He normal by fan-in (arXiv:1502.01852, section 2.2)."""
+    return (rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
+
+
+def build_network(rng, device):
+    """Return six times conv(3, 32) + ReLU + BatchNorm, then conv(1, 1): images to logits (batch, 1, height, width)."""
+    layers = []
+    for in_channels in (3, 32, 32, 32, 32, 32):
+        layers += [
+            nn.Conv2d(in_channels, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.BatchNorm2d(32),
+        ]  # (batch, 32, height, width)
+    network = nn.Sequential(*layers, nn.Conv2d(32, 1, 1))
+    for layer in network:
+        if isinstance(layer, nn.Conv2d):  # NumPy draws the weights, so that all four frameworks start from the same
+            layer.weight.data = torch.from_numpy(he_normal(rng, layer.weight.shape))
+            nn.init.zeros_(layer.bias)
+    return network.to(device, memory_format=torch.channels_last)
+
+
+def compute_loss(logits, targets):
+    """Return sigmoid cross entropy, the mean over all pixels; logits and targets (batch, 1, height, width)."""
+    # From logits, not from torch.sigmoid(logits): at a logit of -104 that is 0 in float32, and its logarithm infinite.
+    return functional.binary_cross_entropy_with_logits(logits, targets)
+
+
+def train(network, images, targets, options, device, rng):
+    """Take options.iterations steps of gradient descent with momentum; return the loss at each."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=options.lr, momentum=0.9)
+    network.train()
+    losses = []
+    bar = tqdm(draw_batches(images, targets[..., None], options, rng), desc="train", total=options.iterations)
+    for batch in bar:
+        batch_images, batch_targets = (to_tensor(array, device) for array in batch)
+        loss = compute_loss(network(batch_images), batch_targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        show_loss(bar, losses[-1], options)
+    return losses
+
+
+def show_loss(bar, loss, options):
+    """Show the loss in the progress bar; stop where it is no number any more."""
+    bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+    if not math.isfinite(loss):
+        bar.close()
+        stop(f"--lr {options.lr}: the loss is {loss} after {bar.n} iterations: give a smaller one")
+
+
+def predict(network, images, options, device):
+    """Return the logits, (pictures, height, width, 1) float32, of images (pictures, height, width, 3)."""
+    network.eval()  # batch norm by its running averages: a picture's result must not hang on the others in its batch
+    logits = []
+    with torch.inference_mode():
+        for start in range(0, len(images), options.batch):
+            batch_logits = network(to_tensor(images[start : start + options.batch], device))
+            logits.append(batch_logits.permute(0, 2, 3, 1).cpu().numpy())
+    return np.concatenate(logits)
+
+
+def test(network, names, images, targets, options, device):
+    """Return the loss on pictures that the network has not seen."""
+    logits = predict(network, images, options, device)
+    loss = float(compute_loss(to_tensor(logits, device), to_tensor(targets[..., None], device)))
+    print(f"loss on {len(names)} test pictures: {loss:.4f}")
+    return {"test_loss": loss}
+
+
+def save_weights(network, out):
+    """Write the weights and the running averages of batch norm to out/weights.pt."""
+    write_whole(out / "weights.pt", lambda aside: torch.save(network.state_dict(), aside))
+
+
+def load_weights(network, out, device):
+    """Read into the network what save_weights wrote to out."""
+    path = out / "weights.pt"
+    try:
+        network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
+    except Exception:  # a damaged file raises whatever its first wrong byte leads to
+        wrong = "not the weights of this network" if path.exists() else "no such file"
+        stop(f"{path}: {wrong}: train first, without --test, or name the folder of the weights with --out")
+
+
+def count_parameters(network):
+    """Return how many numbers training sets."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+# As in bin_dataset_pytorch.py
+def find_pictures(folder):
+    """Return {name: path} of the pictures below folder; the name is the path below it, lower case, without suffix."""
+    pictures = {}
+    for path in sorted(folder.rglob("*")):
+        below = path.relative_to(folder)
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png") and "/." not in f"/{below.as_posix()}":  # not if hidden
+            pictures[below.with_suffix("").as_posix().lower()] = path
+    if not pictures:
+        wrong = "no .jpg, .jpeg or .png picture in it" if folder.is_dir() else "no such folder"
+        stop(f"{folder}: {wrong}: --data takes a folder with train/ and test/, in each images/ and seg_images/")
+    return dict(sorted(pictures.items()))
+
+
+def read_picture(path):
+    """Return (height, width, 3) uint8, red-green-blue, of a JPEG or PNG file, be it grey, coloured or transparent."""
+    data = path.read_bytes()  # cv2.imread cannot open a path with Japanese characters on Windows
+    # What a cut-off JPEG lacks OpenCV paints grey and says nothing, so look for the end mark behind the last scan.
+    is_jpeg = data.startswith(b"\xff\xd8")
+    is_whole = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") if is_jpeg else b"IEND" in data[-64:]
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if is_whole else None
+    if picture is None:
+        stop(f"{path}: not a whole JPEG or PNG picture: copy or save it again, or remove it with its partner")
+    return picture
+
+
+def read_mask(path):
+    """Return (height, width) uint8: 1 on a newt of either species, 0 on the background."""
+    mask = read_picture(path)
+    mask[mask == 128] = 127  # the masks of the original photographs have 128
+    akahara, madara, background = ((mask == colour).all(axis=2) for colour in ((127, 0, 0), (0, 127, 0), (0, 0, 0)))
+    strange = np.unique(mask[~(akahara | madara | background)], axis=0).tolist()
+    if strange:
+        known = "paint akahara (127, 0, 0), madara (0, 127, 0) and background (0, 0, 0)"
+        stop(f"{path}: colours of no class, {strange[:3]}: {known}, and save as PNG, since JPEG changes colours")
+    return (akahara | madara).astype(np.uint8)
+
+
+def load_newts(folder, size):
+    """Return names, images (pictures, size, size, 3) float32 from 0 to 1, and targets (pictures, size, size) uint8."""
+    image_paths, mask_paths = find_pictures(folder / "images"), find_pictures(folder / "seg_images")
+    for name in sorted(image_paths.keys() ^ mask_paths.keys()):
+        lack = "mask in seg_images/" if name in image_paths else "picture in images/"
+        stop(f"{(image_paths | mask_paths)[name]}: has no {lack}: add {name} there, or remove this file")
+    images, targets = [], []
+    for name, path in image_paths.items():
+        image, target = read_picture(path), read_mask(mask_paths[name])
+        if image.shape[:2] != target.shape:
+            image_size, mask_size = ("{1} x {0}".format(*array.shape) for array in (image, target))
+            stop(f"{mask_paths[name]}: is {mask_size} pixels, its picture {image_size}: make both the same size")
+        images.append(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
+        # INTER_NEAREST would take each new pixel's top left corner, and so shift the mask; _EXACT takes its middle.
+        targets.append(cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT))
+    return list(image_paths), np.float32(images) / 255, np.stack(targets)
+
+
+def draw_batches(images, targets, options, rng):
+    """Yield options.iterations times [images, targets] of options.batch pictures, mirrored at random.
+
+    All pictures come once, in random order, before any comes again.
+    """
+    order = []
+    for _ in range(options.iterations):
+        while len(order) < options.batch:
+            order.extend(rng.permutation(len(images)))
+        chosen, order = order[: options.batch], order[options.batch :]
+        steps = rng.choice((1, -1), size=(options.batch, 2))  # -1 walks an axis backwards
+        yield [
+            np.stack([array[i, ::down, ::right] for i, (down, right) in zip(chosen, steps, strict=True)])
+            for array in (images, targets)
+        ]
+
+
+def pick_device(name):
+    """Return "cpu" or "cuda" for the option's auto, cpu or cuda."""
+    if name == "cuda" and not torch.cuda.is_available():
+        stop("--device cuda: PyTorch sees no GPU: use --device cpu, or install a driver and PyTorch's build for CUDA")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def to_tensor(array, device):
+    """Return an array (batch, height, width, channels) as a float32 tensor on the device, channels second."""
+    # The transposed view leaves the bytes where they are: that is torch.channels_last, the faster layout on a CPU.
+    return torch.from_numpy(array).permute(0, 3, 1, 2).to(device, torch.float32)  # (batch, channels, height, width)
+
+
+def write_whole(path, write):
+    """Call write with a path beside `path`, then rename: even if we are killed, the file is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".part-{path.name}")
+    write(aside)
+    aside.replace(path)
+
+
+def peak_memory_mb():
+    """Return the most main memory that this process has held, in 10^6 bytes; None on Windows, which does not tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def stop(message):
+    """End the script with one line that names the file or option and the mend, and with status 2."""
+    print(f"{Path(__file__).name}: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+# New here
+def read_options():
+    """Return the command line's options; stop at one that makes no sense."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = stop
+    own_data, own_out = (Path(__file__).parent / "../../Dataset").resolve(), Path("outputs", Path(__file__).stem)
+    parser.add_argument("--train", action="store_true", help="only train")
+    parser.add_argument("--test", action="store_true", help="only test, with the weights that training saved")
+    parser.add_argument("--data", type=Path, default=own_data, help="folder with train/ and test/ (%(default)s)")
+    parser.add_argument("--out", type=Path, default=own_out, help="folder for all that is written (%(default)s)")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="steps of training (%(default)s)")
+    parser.add_argument("--batch", type=int, default=BATCH, help="pictures in a batch (%(default)s)")
+    parser.add_argument("--lr", type=float, default=LEARNING_RATE, help="learning rate (%(default)s)")
+    parser.add_argument("--size", type=int, default=SIZE, help="side of the resized pictures, in pixels (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of all random numbers (%(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
+    options = parser.parse_args()
+    for option, least, most in (("iterations", 1, 10**9), ("batch", 1, 4096), ("size", 8, 2048), ("seed", 0, 2**63)):
+        if not least <= vars(options)[option] <= most:
+            stop(f"--{option} {vars(options)[option]}: give a whole number from {least} to {most}")
+    if not 0 < options.lr < math.inf:
+        stop(f"--lr {options.lr}: give a number above 0, such as {LEARNING_RATE}")
+    if not options.train and not options.test:
+        options.train = options.test = True
+    return options
+
+
+def main():
+    options = read_options()
+    device, rng = pick_device(options.device), np.random.default_rng(options.seed)
+    # All pictures are read before training: what is wrong with a test picture should show now, not after minutes.
+    newts = {part: load_newts(options.data / part, options.size) for part in ("train", "test") if vars(options)[part]}
+    options.out.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, where nothing may be written
+    network = build_network(rng, device)
+    metrics = {"exercise": EXERCISE, "framework": FRAMEWORK, "versions": VERSIONS, "device": device}
+    metrics_path = options.out / "metrics.json"
+    if options.train:
+        start = time.perf_counter()
+        losses = train(network, *newts["train"][1:], options, device, rng)
+        seconds = time.perf_counter() - start
+        metrics |= {"seed": options.seed, "iterations": options.iterations, "parameters": count_parameters(network)}
+        metrics |= {"seconds": seconds, "milliseconds_per_iteration": 1000 * seconds / options.iterations}
+        metrics |= {"peak_memory_mb": peak_memory_mb(), "final_loss": losses[-1]}
+        save_weights(network, options.out)
+        rows = "".join(f"{iteration},{loss}\n" for iteration, loss in enumerate(losses, start=1))
+        write_whole(options.out / "loss.csv", lambda aside: aside.write_text(f"iteration,loss\n{rows}"))
+    else:
+        load_weights(network, options.out, device)
+        metrics = (json.loads(metrics_path.read_text()) if metrics_path.exists() else {}) | metrics
+    if options.test:
+        metrics |= test(network, *newts["test"], options, device)
+    write_whole(metrics_path, lambda aside: aside.write_text(json.dumps(metrics, indent=2) + "\n"))
+    print(f"Written to {options.out}/: {', '.join(sorted(path.name for path in options.out.glob('[!.]*')))}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except OSError as error:  # a folder that may not be read or written, a full disk
+        stop(f"{error.filename}: {error.strerror}: mend that, or choose another folder with --out")
+    except KeyboardInterrupt:
+        stop("interrupted")
