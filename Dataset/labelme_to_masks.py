@@ -1,0 +1,184 @@
+"""Turn what labelme saves into masks: a PNG below seg_images/ for every picture below images/.
+
+    python Dataset/labelme_to_masks.py my_newts
+
+Takes my_newts/train and my_newts/test, whichever is there. labelme keeps what was drawn on images/pond/newt.jpg in
+images/pond/newt.json; it becomes seg_images/pond/newt.png, of the picture's size. All files are checked first, and
+nothing is written unless every one is in order.
+"""
+
+import argparse
+import base64
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+COLOURS = {"akahara": (127, 0, 0), "madara": (0, 127, 0)}  # red, green, blue; the background is black
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+POLYGONS = ("polygon", "oriented_rectangle")
+SHAPE_TYPES = (*POLYGONS, "rectangle", "circle", "mask")
+
+
+class LabelError(Exception):
+    """What is wrong with which file and what mends it, in one line for the user."""
+
+
+def decode_picture(data, flags):
+    """Return the array held by the bytes of a picture file, or None. `flags` as for cv2.imdecode."""
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+
+
+def fill_shape(shape_type, points, encoded, height, width):
+    """Return (height, width) uint8: 0 outside the shape, not 0 inside.
+
+    Arguments:
+        shape_type: one of SHAPE_TYPES
+        points: [x, y] pairs in pixels; polygons: the corners; rectangle: two opposite corners; circle: its centre and
+            a point on its rim; mask: its first and last pixel
+        encoded: for a mask a PNG in base64 that covers the points' box, not 0 inside; else unused
+    Raises:
+        ValueError, TypeError: the points or the PNG make no such shape
+    """
+    points = np.array(points, np.float64).reshape(-1, 2)
+    # Turns away "not a number" too, and what a whole number of OpenCV cannot hold.
+    if not (np.abs(points) < 1e6).all():
+        raise ValueError("points far outside")
+    # labelme counts from the corner of a pixel, OpenCV from its middle: labelme's (3.7, 0.2) is in OpenCV's (3, 0).
+    corners = np.floor(points).astype(np.int32)
+    inside = np.zeros((height, width), np.uint8)
+    if shape_type in POLYGONS:
+        if len(corners) < 3:
+            raise ValueError("fewer than three corners")
+        cv2.fillPoly(inside, [corners], 1)
+        return inside
+    (left, top), (right, bottom) = corners.tolist()
+    if shape_type == "rectangle":
+        cv2.rectangle(inside, (left, top), (right, bottom), 1, cv2.FILLED)
+    elif shape_type == "circle":
+        cv2.circle(inside, (left, top), round(np.linalg.norm(points[1] - points[0])), 1, cv2.FILLED)
+    else:
+        mask = decode_picture(base64.b64decode(encoded), cv2.IMREAD_GRAYSCALE)
+        if mask is None or min(left, top) < 0:
+            raise ValueError("no PNG, or outside the picture")
+        # A PNG of another size than the box, or one that leaves the picture, does not fit: NumPy's ValueError.
+        inside[top : bottom + 1, left : right + 1] = mask
+    return inside
+
+
+def draw_mask(label_path, height, width):
+    """Paint the shapes that labelme saved for a picture of height x width pixels, later ones over earlier ones.
+
+    Returns (height, width, 3) uint8, red, green and blue: the colours of COLOURS on black. Raises LabelError where the
+    file is not one of labelme's, not for this picture, or holds a shape that has no place in a mask.
+    """
+    try:
+        saved = json.loads(label_path.read_text(encoding="utf-8"))
+        saved_height, saved_width = saved["imageHeight"], saved["imageWidth"]
+        shapes = [(each["label"], each["shape_type"], each["points"], each.get("mask")) for each in saved["shapes"]]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise LabelError(f"{label_path}: not a whole JSON of labelme: delete it and label the picture again") from None
+    if (saved_height, saved_width) != (height, width):
+        raise LabelError(
+            f"{label_path}: drawn on {saved_width} x {saved_height} pixels, but the picture beside it has "
+            f"{width} x {height}: put back the picture that was labelled, or delete the JSON and label this one"
+        )
+    painted = np.zeros((height, width, 3), np.uint8)
+    for number, (label, shape_type, points, encoded) in enumerate(shapes, start=1):
+        where = f"{label_path}, shape {number} of {len(shapes)}"
+        if label not in list(COLOURS):
+            raise LabelError(f"{where}: unknown label {label!r}: change it to {' or '.join(COLOURS)} in labelme")
+        if shape_type not in SHAPE_TYPES:
+            raise LabelError(f"{where}: takes no {shape_type!r}: draw a polygon, a rectangle or a circle in labelme")
+        try:
+            painted[fill_shape(shape_type, points, encoded, height, width) > 0] = COLOURS[label]
+        except (ValueError, TypeError):
+            raise LabelError(f"{where}: broken {shape_type}: delete it in labelme and draw it again") from None
+    return painted
+
+
+def find_labels(split):
+    """Pair the pictures of a split, the folder train or test, with labelme's JSON files.
+
+    Returns [(path of the JSON, path of the mask to write, height, width of the picture in pixels)]. Raises LabelError
+    where a picture has neither JSON nor mask, a JSON has no picture or two, or a picture cannot be read.
+    """
+    pictures, labels, found = {}, {}, []
+    for path in sorted((split / "images").rglob("*")):
+        below = path.relative_to(split / "images")
+        files = labels if path.suffix.lower() == ".json" else pictures
+        hidden = any(part.startswith(".") for part in below.parts)
+        if path.suffix.lower() in (".json", *PICTURE_SUFFIXES) and not hidden:
+            other = files.setdefault(below.with_suffix(""), path)
+            if other != path:
+                raise LabelError(f"{path}: has the same name as {other.name}: rename or remove one of the two")
+    for name in labels.keys() - pictures.keys():
+        raise LabelError(f"{labels[name]}: no picture beside it: put it back, or delete the JSON")
+    for name, path in pictures.items():
+        mask_path = split / "seg_images" / f"{name}.png"
+        if name in labels:
+            # IMREAD_COLOR turns the picture as its EXIF orientation says; so did labelme when it was drawn on.
+            picture = decode_picture(path.read_bytes(), cv2.IMREAD_COLOR)
+            if picture is None:
+                raise LabelError(f"{path}: not a picture that can be read: save it again as JPEG or PNG")
+            found.append((labels[name], mask_path, *picture.shape[:2]))
+        elif not mask_path.exists():
+            raise LabelError(f"{path}: not labelled yet: draw its newts in labelme, or move it out of the folder")
+    return found
+
+
+def write_mask(path, painted):
+    """Write a mask (height, width, 3) uint8, red, green and blue, as PNG: the whole file or none."""
+    _, png = cv2.imencode(".png", cv2.cvtColor(painted, cv2.COLOR_RGB2BGR))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}")
+    try:
+        aside.write_bytes(png.tobytes())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def convert(folder):
+    """Write the masks of folder/train and folder/test. Returns how many; raises LabelError before it writes any."""
+    found = [entry for split in ("train", "test") for entry in find_labels(folder / split)]
+    if not found:
+        raise LabelError(f"{folder}: no JSON of labelme below train/images or test/images: label the pictures first")
+    for label_path, _, height, width in found:
+        draw_mask(label_path, height, width)
+    # Drawn anew rather than kept: a hundred pictures from a telephone would not fit into memory.
+    for label_path, mask_path, height, width in found:
+        write_mask(mask_path, draw_mask(label_path, height, width))
+    return len(found)
+
+
+def main(arguments=None):
+    """Read the command line, convert, and say what to do next. Returns the exit status, 0 or 2."""
+    parser = argparse.ArgumentParser(description="Turn labelme's JSON files into masks.")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="holds train/images/ and test/images/, or one of them")
+    folder = parser.parse_args(arguments).folder
+    try:
+        count = convert(folder)
+    except LabelError as error:
+        print(f"labelme_to_masks.py: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        reason = error.strerror or error
+        print(f"labelme_to_masks.py: {error.filename}: {reason}: check the folder and your rights", file=sys.stderr)
+        return 2
+    print(
+        f"{count} masks written below {folder}; check them: "
+        f"python Question_semaseg/answers/bin_dataset_pytorch.py --data {shlex.quote(str(folder))}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

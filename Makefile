@@ -1,0 +1,44 @@
+# Each target sets up all that it needs first: a virtual environment in .venv, once, and again when a requirement changes.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: help compare test lint format copies benchmark
+
+help:  ## list these targets
+	@echo "make compare    train one exercise in all four frameworks and lay the results side by side; variables:"
+	@echo "                EXERCISE=bin_test ITERATIONS=500 SEED=0 FRAMEWORKS=\"pytorch keras\" DATA=Dataset DEVICE=auto"
+	@echo "make test       run all tests, the style check among them"
+	@echo "make lint       check style (ruff) and the copies that the answers share"
+	@echo "make format     mend style, and carry a changed function to all its copies"
+	@echo "make benchmark  time a training step of each answer against a bare loop"
+
+compare: $(INSTALLED)  ## one exercise in four frameworks
+	@$(BIN)/python tools/compare.py $(if $(EXERCISE),--exercise "$(EXERCISE)") $(if $(ITERATIONS),--iterations "$(ITERATIONS)") \
+		$(if $(SEED),--seed "$(SEED)") $(if $(FRAMEWORKS),--frameworks "$(FRAMEWORKS)") $(if $(DATA),--data "$(DATA)") \
+		$(if $(DEVICE),--device "$(DEVICE)")
+
+test: $(INSTALLED) lint
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python tools/copies.py
+
+format: $(INSTALLED)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/python tools/copies.py --fix
+
+benchmark: $(INSTALLED)
+	@$(BIN)/python benchmarks/step_time.py
+
+# "$?" is what is newer than the stamp; the stamp is touched last, so an install that broke off is done again.
+$(INSTALLED): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is not Python 3.11 or later with venv: try make PYTHON=python3.11, or install it (Debian: python3-venv)" >&2; exit 2; }
+	@echo "Setting up .venv with the four frameworks: once, some minutes and some gigabytes"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools<81"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -r requirements.txt -r requirements-dev.txt
+	@touch $(INSTALLED)

@@ -1,0 +1,469 @@
+"""tools/compare.py, on fake answers that keep the contract of the real ones and take no time."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import compare  # noqa: E402
+
+# `act` is what a fake does in place of ending well; `shift` is how far its curve lies from the first one's.
+FAKE = """
+import argparse, json, sys, time
+from pathlib import Path
+import cv2
+import numpy as np
+
+# A comment is no line of code.
+framework, act, shift = {framework!r}, {act!r}, {shift!r}
+parser = argparse.ArgumentParser()
+for name in ("--data", "--out", "--device"):
+    parser.add_argument(name)
+parser.add_argument("--iterations", type=int, default=40)
+parser.add_argument("--seed", type=int, default=0)
+options = parser.parse_args()
+out, data = Path(options.out), Path(options.data)
+if act == "missing":
+    import there_is_no_such_framework
+if act == "wrong":
+    sys.exit(print("bin_test.py: --size 5: <b>give</b> & take [red] a size", file=sys.stderr) or 2)
+if act == "silent":
+    sys.exit(3)
+if act == "killed":
+    import os, signal
+    os.kill(os.getpid(), signal.SIGKILL)
+length = options.iterations - 3 if act == "short" else options.iterations
+rng = np.random.default_rng(options.seed)
+losses = 0.7 * np.exp(-np.arange(length) / (length / 3)) + 0.02 * rng.random(length)
+losses = losses + shift * np.arange(length) / length * rng.random(length)
+if act == "nan":
+    losses[4:] = np.nan
+for step in range(4):
+    print(f"\\r{{step + 1}}/4 loss 0.5", end="", file=sys.stderr, flush=True)
+    if act == "slow":
+        started = out.parent / "started.part"
+        started.write_text(str(__import__("os").getpid()))
+        started.rename(out.parent / "started")
+        time.sleep(30)
+if act == "crash":
+    raise RuntimeError("shapes <script>alert('x')</script> & so on")
+out.mkdir(parents=True, exist_ok=True)
+if act != "nothing":
+    rows = [f"{{number}},{{loss}}" for number, loss in enumerate(losses.tolist(), start=1)]
+    if act == "cut":
+        rows[-1] = rows[-1].split(",")[0]
+    (out / "loss.csv").write_text("\\n".join(["iteration,loss", *rows, ""]))
+colours = {{"akahara": (127, 0, 0), "madara": (0, 127, 0)}}
+if act not in ("nothing", "pictures"):
+    for path in sorted((data / "test" / "images").glob("*/[!.]*")):
+        mask = np.zeros((64, 64) if {binary!r} else (64, 64, 3), np.uint8)
+        cv2.ellipse(mask, (30 + rng.integers(6), 32), (22, 11), 0, 0, 360,
+                    255 if {binary!r} else colours[path.parent.name][::-1], -1)
+        file = out / "predictions" / path.parent.name / (path.stem.lower() + ".png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
+if act == "pictures":
+    for name in ("train/one", "test/one", "test/two"):
+        file = out / "pictures" / (name + ".png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(cv2.imencode(".png", np.full((90, 240, 3), 200, np.uint8))[1].tobytes())
+metrics = {{"exercise": "bin_test", "framework": framework, "versions": {{"python": "3.11.7", framework: "2.13.0+cpu"}},
+            "device": "cpu", "seed": options.seed, "iterations": options.iterations, "parameters": 47937,
+            "seconds": 12.3 + 10 * len(framework), "milliseconds_per_iteration": 61.5 + len(framework),
+            "peak_memory_mb": None if framework == "chainer" else 812.5, "final_loss": float(losses[-1]),
+            "pixel_accuracy": 0.9512, "iou": {{"background": 0.93, "newt": None if act == "nan" else 0.8123}},
+            "miou": 0.8712}}
+if act == "pictures":
+    for name in ("final_loss", "iou", "miou", "pixel_accuracy"):
+        del metrics[name]
+if act == "strange":
+    metrics["seconds"] = "a while"
+if act != "nothing":
+    text = json.dumps(metrics)
+    (out / "metrics.json").write_text(text[:50] if act == "torn" else text)
+print("test: mIoU 0.8712")
+"""
+
+
+def write_answers(folder, acts, binary=True, exercise="bin_test"):
+    """Fake answers to one exercise: acts is {framework: what it does}."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (framework, act) in enumerate(acts.items()):
+        text = FAKE.format(framework=framework, act=act, shift=3e-4 * number, binary=binary)
+        (folder / f"{exercise}_{framework}.py").write_text(text, encoding="utf-8")
+    return folder
+
+
+def write_image(path, image):
+    """Write (height, width, 3) RGB in the format of the path's suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix.lower(), image[..., ::-1])[1].tobytes())
+
+
+def write_newts(folder, names=("akahara/akahara_0010", "akahara/akahara_0011", "madara/madara_0010")):
+    """Test pictures, the second of them tall, with an ellipse for a newt."""
+    rng = np.random.default_rng(1)
+    for number, name in enumerate(names):
+        height, width = (455, 256) if number == 1 else (144, 256)
+        waves = 130 + 60 * np.sin(np.arange(width) / 20 + np.arange(height)[:, None] / (9 + rng.integers(9)))
+        image = np.stack([waves, waves * 0.8, waves * 0.5], axis=2).astype(np.uint8)
+        mask = np.zeros((height, width, 3), np.uint8)
+        colour = (127, 0, 0) if name.startswith("akahara") else (0, 128, 0)
+        ellipse = (width // 2, height // 2), (width // 3, height // 6), 0, 0, 360
+        cv2.ellipse(mask, *ellipse, colour, -1)
+        cv2.ellipse(image, *ellipse, (40, 30, 30), -1)
+        write_image(folder / "test" / "images" / f"{name}.jpg", image)
+        write_image(folder / "test" / "seg_images" / f"{name}.png", mask)
+    return folder
+
+
+def run_main(tmp_path, acts, *options, binary=True):
+    """Compare fake answers on pictures in a folder with a name to trip over: (exit status, folder of the page)."""
+    answers, data = write_answers(tmp_path / "answers", acts, binary), tmp_path / "いもり & newts <1>"
+    if not data.exists():
+        write_newts(data)
+    places = ("--answers", str(answers), "--data", str(data), "--out", str(tmp_path / "out"))
+    status = compare.main([*places, "--iterations", "12", "--frameworks", " ".join(acts), *options])
+    return status, tmp_path / "out" / "bin_test"
+
+
+def read_table(page):
+    """The table of a page as {label: [text per framework]}."""
+    rows = re.findall(r"<tr><th scope=.row.>(.*?)</th>(.*?)</tr>", page)
+    return {label: re.findall(r"<td.*?>(.*?)</td>", cells) for label, cells in rows}
+
+
+def test_four_answers(tmp_path, capfd):
+    status, out = run_main(tmp_path, dict.fromkeys(compare.FRAMEWORKS, "good"), "--seed", "5", "--device", "cpu")
+    assert status == 0
+    page, (printed, _) = (out / "index.html").read_text("utf-8"), capfd.readouterr()
+    for number, framework in enumerate(compare.FRAMEWORKS, start=1):
+        assert f"[{number}/4] {framework}: done in " in printed
+    assert "test: mIoU 0.8712" in printed  # what the answers say is seen
+    assert max(map(len, printed.split("drawing the page")[1].split("Largest")[0].splitlines())) <= 80
+
+    table = read_table(page)
+    assert table["version"] == ["2.13.0+cpu"] * 4
+    assert table["peak memory, MB"] == ["812", "812", "812", "–"]
+    assert table["IoU newt"] == ["0.8123"] * 4
+    assert table["seconds"] == ["82.3", "112.3", "62.3", "82.3"]
+    assert "test loss" not in table
+    assert page.count('class="marked"') == 2  # the least seconds and ms per iteration, both keras's
+    for label, texts in table.items():
+        row = next(line for line in printed.splitlines() if line.strip().startswith(label))
+        assert row.split()[-4:] == texts
+
+    losses = [np.loadtxt(out / name / "loss.csv", delimiter=",", skiprows=1)[:, 1] for name in compare.FRAMEWORKS]
+    apart = np.abs(losses[0] - losses[3])
+    largest = f"{apart.max():.2g}, or {100 * (apart / np.maximum(losses[0], losses[3]))[apart.argmax()]:.3g} %"
+    sentence = f"{largest} of the loss, between pytorch and chainer at iteration {apart.argmax() + 1}."
+    assert sentence in page and sentence in printed
+
+    assert "<dt>seed</dt><dd>5</dd>" in page and "<dt>iterations</dt><dd>12</dd>" in page
+    assert "いもり &amp; newts &lt;1&gt;" in page and "<1>" not in page
+    assert page.count("<section>") == 3 and page.count("IoU 0.") == 12
+    picture = compare.read_image(out / "comparison.png")
+    assert picture.shape[1] == 1350 and picture.std() > 20
+    assert not list(out.rglob("*.part"))
+
+
+def test_lines_of_code_leave_out_blanks_and_comments(tmp_path):
+    write_answers(tmp_path, {"keras": "good"})
+    script = tmp_path / "bin_test_keras.py"
+    with script.open("a", encoding="utf-8") as file:
+        file.write("\n    # a comment\n\nprint(1)  # one line\n")
+    result = compare.compare_framework("keras", script, tmp_path / "out", ["--data", str(tmp_path)])
+    text = script.read_text("utf-8")
+    assert result.error == "" and text.count("\n") > result.metrics["lines"]
+    assert result.metrics["lines"] == len(re.findall(r"^[ ]*[^ #\n]", text, re.MULTILINE))
+
+
+def test_a_framework_that_fails_is_shown_and_the_others_compare(tmp_path, capfd):
+    acts = {"pytorch": "good", "tensorflow": "crash", "keras": "good", "chainer": "missing"}
+    status, out = run_main(tmp_path, acts)
+    assert status == 0
+    page, (printed, errors) = (out / "index.html").read_text("utf-8"), capfd.readouterr()
+    missing = "ModuleNotFoundError: No module named &#39;there_is_no_such_framework&#39;"
+    assert f"<strong>chainer failed.</strong> <code>{missing}</code>" in page
+    crash = "RuntimeError: shapes &lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; so on"
+    assert f"<strong>tensorflow failed.</strong> <code>{crash}</code>" in page
+    assert "<script" not in page
+    assert read_table(page)["mIoU"] == ["0.8712", "–", "0.8712", "–"]
+    assert "between pytorch and keras at iteration" in page
+    assert page.count("<figure>") == 3 * 4  # input, truth and two predictions of three pictures
+    assert "chainer failed: ModuleNotFoundError: No module named 'there_is_no_such_framework'" in printed
+    assert "Traceback" in errors and "1/4" not in errors  # a log holds the traceback, not the bar
+
+
+@pytest.mark.parametrize(
+    "act, error",
+    [
+        ("wrong", "bin_test.py: --size 5: <b>give</b> & take [red] a size"),
+        ("silent", "exit status 3, without a word"),
+        ("killed", "ended by SIGKILL"),
+        ("nothing", "ended well, but wrote no metrics.json"),
+        ("torn", "ended well, but its results cannot be read: "),
+        ("cut", "loss.csv, line 41: '40' is not an iteration and its loss"),
+        ("strange", "ended well, but its results cannot be read: "),
+    ],
+)
+def test_every_way_to_fail_says_what_happened(tmp_path, act, error):
+    script = write_answers(tmp_path / "answers", {"keras": act}) / "bin_test_keras.py"
+    result = compare.compare_framework("keras", script, tmp_path / "out", ["--data", str(write_newts(tmp_path))])
+    assert error in result.error and "\n" not in result.error
+    assert result.metrics == {} or compare.build_rows([result])  # what is left of it breaks no table
+
+
+def test_no_answer_ends_well(tmp_path, capfd):
+    run_main(tmp_path, {"pytorch": "good", "keras": "good"})
+    status, out = run_main(tmp_path, {"pytorch": "crash", "keras": "missing"})
+    assert status == 1
+    assert capfd.readouterr().err.splitlines()[-1] == "compare.py: no answer to bin_test ended well"
+    page = (out / "index.html").read_text("utf-8")
+    assert page.count("failed.</strong>") == 2 and "<table>" not in page and "<img" not in page
+    assert not (out / "comparison.png").exists()  # nor last week's curves
+
+
+def test_earlier_results_do_not_mix_in(tmp_path):
+    run_main(tmp_path, {"keras": "good", "chainer": "good"})
+    keepsake = tmp_path / "out" / "bin_test" / "keras" / "notes.txt"
+    keepsake.write_text("mine")
+    status, out = run_main(tmp_path, {"pytorch": "good", "keras": "nothing"})
+    page = (out / "index.html").read_text("utf-8")
+    assert read_table(page)["mIoU"] == ["0.8712", "–"]
+    assert "chainer" not in page and page.count("<figure>") == 3 * 3
+    assert [path.name for path in (out / "keras").iterdir()] == ["notes.txt"]
+
+
+def test_losses_that_are_no_numbers_and_curves_of_two_lengths(tmp_path):
+    status, out = run_main(tmp_path, {"pytorch": "good", "tensorflow": "short", "keras": "nan"})
+    page = (out / "index.html").read_text("utf-8")
+    assert status == 0
+    assert "keras: the loss is not a finite number at 8 of 12 iterations, first at 5." in page
+    assert "The curves differ in length (pytorch 12, tensorflow 9, keras 12)" in page
+    assert read_table(page)["final loss"][2] == "nan" and read_table(page)["IoU newt"][2] == "–"
+
+
+def test_describe_difference():
+    one, other = {1: 1.0, 2: 0.5, 3: 0.01}, {1: 1.25, 2: 0.5, 3: 0.02}
+    assert compare.describe_difference({"pytorch": one}) == []
+    assert compare.describe_difference({"pytorch": one, "keras": one, "chainer": other}) == [
+        "Largest difference between any two loss curves: 0.25, or 20 % of the loss, "
+        "between pytorch and chainer at iteration 1.",
+        "Largest in proportion to the loss: 50 %, or 0.01, between pytorch and chainer at iteration 3.",
+    ]
+    assert compare.describe_difference({"pytorch": one, "keras": one}) == [
+        "No difference between any two loss curves, to the last digit written."
+    ]
+    assert "nothing to compare" in compare.describe_difference({"pytorch": {1: np.nan}, "keras": {1: 2.0}})[0]
+
+
+def test_overlap_and_brighten():
+    truth = np.zeros((4, 8, 3), np.uint8)
+    truth[:, :4] = 128, 0, 0
+    prediction = np.zeros((4, 4, 3), np.uint8)
+    prediction[:2, :2] = 127, 0, 0  # half of the newt
+    prediction[2:, :2] = 0, 127, 0  # the other half as the other newt
+    prediction[:1, 2:] = 127, 0, 0  # a quarter too much
+    assert compare.overlap(prediction, truth) == pytest.approx(4 / 10)
+    grey = np.where(truth.max(axis=2) > 0, 255, 0).astype(np.uint8)
+    assert compare.overlap(grey[:, ::2], grey) == 1
+    assert np.isnan(compare.overlap(prediction * 0, truth * 0))
+    assert compare.brighten(truth)[0, [0, 7]].tolist() == [[255, 64, 64], [0, 0, 0]]
+    assert compare.brighten(grey)[0, [0, 7]].tolist() == [[255, 255, 255], [0, 0, 0]]
+
+
+def test_truth_is_shown_as_the_predictions_are(tmp_path):
+    data = write_newts(tmp_path / "data")
+    (data / "test" / "images" / "akahara" / ".hidden.jpg").write_bytes(b"")
+    (data / "test" / "images" / "madara" / "madara_0010.jpg").rename(
+        data / "test" / "images" / "madara" / "MADARA_0010.JPG"
+    )
+    for binary, colour in ((True, [255, 255, 255]), (False, [64, 255, 64])):
+        script = write_answers(tmp_path / str(binary), {"keras": "good"}, binary) / "bin_test_keras.py"
+        result = compare.compare_framework("keras", script, tmp_path / f"out {binary}", ["--data", str(data)])
+        if binary:  # an answer may name its pictures from the data folder on
+            predictions = result.out / "predictions"
+            predictions.rename(tmp_path / "test")
+            predictions.mkdir()
+            (tmp_path / "test").rename(predictions / "test")
+        grid, number = compare.make_grid([result], data)
+        assert number == 3 and grid[2][0] == "madara/madara_0010"
+        photo, truth, prediction = grid[2][1]
+        assert photo["ratio"] == truth["ratio"] == prediction["ratio"] == 256 / 144
+        assert prediction["image"].shape == (64, 64, 3)  # stretched where it is shown
+        assert truth["image"][72, 128].tolist() == prediction["image"][32, 32].tolist() == colour
+
+
+def test_at_most_sixteen_pictures(tmp_path):
+    names = [f"akahara/akahara_{number:04}" for number in range(40)]
+    for name in names:
+        write_image(tmp_path / "test" / "images" / f"{name}.png", np.full((8, 16, 3), 90, np.uint8))
+        write_image(tmp_path / "keras" / "predictions" / f"{name}.png", np.full((8, 8, 3), 127, np.uint8))
+    grid, number = compare.make_grid([compare.Result("keras", tmp_path / "keras")], tmp_path)
+    assert number == 40 and len(grid) == 16
+    assert (grid[0][0], grid[-1][0]) == (names[0], names[-1])
+    assert grid[0][1][1]["uri"] == ""  # without a mask, a place left free
+
+
+def test_an_exercise_without_predictions_shows_the_answers_own_pictures(tmp_path):
+    status, out = run_main(tmp_path, {"pytorch": "pictures", "keras": "pictures"})
+    page = (out / "index.html").read_text("utf-8")
+    assert status == 0 and (out / "comparison.png").exists()
+    assert 'alt="test/one: pytorch"' in page and page.count('class="plot"') == 4
+    assert "mIoU" not in page and "final loss" not in page
+
+
+WRONG = {
+    ("--exercise", "nosuch"): "compare.py: --exercise: there is no 'nosuch'; there is bin_test",
+    ("--frameworks", "pytorh keras"): "compare.py: --frameworks: there is no 'pytorh'; there is "
+    "pytorch, tensorflow, keras, chainer",
+    ("--frameworks", " "): "compare.py: --frameworks: there is no ''; there is pytorch, tensorflow, keras, chainer",
+    ("--iterations", "0"): "compare.py: --iterations: '0' is not a whole number from 1 on",
+    ("--iterations", "ten"): "compare.py: --iterations: 'ten' is not a whole number from 1 on",
+    ("--seed", "-1"): "compare.py: --seed: '-1' is not a whole number from 0 on",
+    ("--data", "no/such"): "compare.py: --data: no such folder: no/such",
+    ("--device", "gpu"): "compare.py: --device: invalid choice: 'gpu' (choose from ",
+    ("--iteration", "5"): "compare.py: unrecognized arguments: --iteration 5",
+}
+
+
+@pytest.mark.parametrize("options", WRONG, ids=" ".join)
+def test_wrong_options_end_in_one_line_before_anything_runs(tmp_path, capfd, monkeypatch, options):
+    monkeypatch.setattr(sys, "argv", ["compare.py"])
+    with pytest.raises(SystemExit) as end:
+        run_main(tmp_path, {"keras": "good"}, *options)
+    printed, errors = capfd.readouterr()
+    assert end.value.code == 2 and printed == ""
+    assert errors.startswith(WRONG[options]) and errors.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_answer_of_one_framework(tmp_path):
+    answers = write_answers(tmp_path / "answers", {"pytorch": "good"})
+    status = compare.main(
+        ["--answers", str(answers), "--data", str(write_newts(tmp_path)), "--out", str(tmp_path / "out")]
+    )
+    page = (tmp_path / "out" / "bin_test" / "index.html").read_text("utf-8")
+    assert status == 0 and page.count("there is no such answer") == 3
+
+
+def test_later_subjects_come_in_without_a_change(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "ROOT", tmp_path)
+    write_answers(tmp_path / "Question_semaseg" / "answers", {"keras": "good"})
+    write_answers(tmp_path / "Question_other" / "answers", {"chainer": "good"}, exercise="other_task")
+    data = write_newts(tmp_path / "Dataset")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path.parent)
+    arguments = ["--exercise", "other_task", "--frameworks", "chainer", "--data", str(data), "--out", str(tmp_path)]
+    assert compare.main(arguments) == 0
+    page = (tmp_path / "other_task" / "index.html").read_text("utf-8")
+    assert "<h1>other_task</h1>" in page
+    assert str(tmp_path.parent) not in page  # no path of this machine
+    assert "--data Dataset" in page
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_answer_and_leaves_the_last_page(tmp_path, number):
+    _, out = run_main(tmp_path, {"keras": "good"})
+    before = (out / "index.html").read_bytes()
+    write_answers(tmp_path / "answers", {"keras": "slow"})
+    places = ["--answers", tmp_path / "answers", "--data", tmp_path / "いもり & newts <1>", "--out", tmp_path / "out"]
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "tools" / "compare.py", *places], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 20
+    while not (out / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child = int((out / "started").read_text())
+    process.send_signal(number)
+    errors = process.communicate(timeout=15)[1].decode()
+    assert process.returncode == 130
+    assert errors == f"compare.py: interrupted; {out / 'index.html'} is still that of the last comparison\n"
+    assert (out / "index.html").read_bytes() == before
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="terminals of POSIX")
+def test_a_terminal_sees_the_bar_as_it_moves(tmp_path):
+    answers, data = write_answers(tmp_path, {"keras": "slow"}), write_newts(tmp_path)
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "tools" / "compare.py", "--answers", answers, "--data", data, "--out", tmp_path / "o"],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    try:
+        assert os.read(ours, 100) == b"\r1/4 loss 0.5"  # while the answer sleeps on
+        assert process.poll() is None
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=15)
+        os.close(ours)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium; tests that need it are skipped where there is none."""
+    api = pytest.importorskip("playwright.sync_api")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not path:
+        pytest.skip("no Chromium")
+    flags = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    flags = [*flags.split(), "--disable-component-update", "--disable-sync"]
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=flags)
+        yield chromium
+        chromium.close()
+
+
+def test_page_in_a_browser(tmp_path, browser):
+    """On a phone and on a desk, light and dark: all is there, nothing is fetched, nothing juts out."""
+    acts = {"pytorch": "good", "tensorflow": "good", "keras": "good", "chainer": "crash"}
+    _, out = run_main(tmp_path, acts, binary=False)
+    shots = {}
+    for width in (360, 1200):
+        for scheme in ("light", "dark"):
+            context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+            page, troubles, requests = context.new_page(), [], []
+            page.on("console", lambda message, troubles=troubles: troubles.append(message.text))
+            page.on("pageerror", lambda error, troubles=troubles: troubles.append(str(error)))
+            page.on("requestfailed", lambda request, troubles=troubles: troubles.append(request.url[:200]))
+            page.on("request", lambda request, requests=requests: requests.append(request.url[:200]))
+            page.goto((out / "index.html").as_uri())
+            widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+            assert len(widths) == 2 + 3 * 5 and all(widths)
+            assert all(page.evaluate("[...document.images].map(image => image.alt)"))
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            scroll = page.evaluate("(box => [box.scrollWidth, box.clientWidth])(document.querySelector('.scroll'))")
+            assert (scroll[0] > scroll[1]) == (width == 360)  # only the table does, and only on the phone
+            chart = page.evaluate("document.querySelector('.panel img').currentSrc")
+            ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            shots[width, scheme] = page.screenshot(path=tmp_path / f"{width} {scheme}.png", full_page=True)
+            assert troubles == []
+            assert [url for url in requests if not url.startswith("data:")] == [(out / "index.html").as_uri()]
+            shots[width, scheme] = (chart, ground)
+            context.close()
+    for width in (360, 1200):
+        light, dark = shots[width, "light"], shots[width, "dark"]
+        assert light[0] != dark[0] and light[1] != dark[1]
+    # A tall picture is shown tall, its prediction too.
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.goto((out / "index.html").as_uri())
+    sizes = page.locator("section:nth-of-type(2) img").evaluate_all(
+        "images => images.map(image => image.clientHeight / image.clientWidth)"
+    )
+    assert sizes == pytest.approx([455 / 256] * 5, rel=0.02)

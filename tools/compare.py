@@ -1,0 +1,599 @@
+"""Run the answers to one exercise in every framework, one after another, and compare what they did.
+
+The answers are run as a learner would run them. What comes of it lies in outputs/compare/<exercise>/:
+index.html (self-contained), comparison.png (curves and pictures, for a README) and one folder per framework.
+
+Exit status: 0 when at least one answer ended well (a framework that is missing or fails is shown as such),
+1 when none did, 2 when an option is wrong, 130 when interrupted.
+"""
+
+import argparse
+import base64
+import csv
+import datetime
+import io
+import itertools
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import jinja2
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+ROOT = Path(__file__).resolve().parents[1]
+FRAMEWORKS = ("pytorch", "tensorflow", "keras", "chainer")
+MOST_PICTURES = 16
+FAVOURITES = ("madara_0010", "akahara_0010", "akahara_0011")  # first choice for comparison.png
+LONGEST_SIDE = 720  # of a picture in the page, in pixels
+UNKNOWN = "–"
+
+# The curves should coincide. So each is narrower than the one below it, and dashed in its own way: all stay visible.
+# Width, dashes, colour on a light ground and on a dark one; the colours are told apart by the colour-blind too.
+LINES = {
+    "pytorch": (6.0, "-", "#74bdec", "#24689e"),
+    "tensorflow": (3.8, (0, (6, 1)), "#0b5fb3", "#62b5f5"),
+    "keras": (2.2, (0, (4, 2)), "#f0701e", "#ff8a3a"),
+    "chainer": (1.1, (0, (1.5, 3)), "#15181c", "#ffffff"),
+}
+INK, RULE = ("#24292f", "#d5dae0"), ("#d7dbe0", "#3a414a")
+
+# Label, key in metrics.json, format, whether the least is marked. Losses and scores bear no mark: they should be equal.
+MEASURES = (
+    ("version", "version", "", False),
+    ("device", "device", "", False),
+    ("final loss", "final_loss", "#.6g", False),
+    ("test loss", "test_loss", "#.6g", False),
+    ("mIoU", "miou", ".4f", False),
+    ("IoU {}", "iou", ".4f", False),  # one row per class
+    ("pixel accuracy", "pixel_accuracy", ".4f", False),
+    ("seconds", "seconds", ".1f", True),
+    ("ms per iteration", "milliseconds_per_iteration", ".1f", True),
+    ("peak memory, MB", "peak_memory_mb", ",.0f", True),
+    ("parameters", "parameters", ",.0f", False),
+    ("lines of code", "lines", "d", True),
+)
+
+
+@dataclass
+class Result:
+    """What one framework's answer did. `error` is empty when it ended well; only then is the rest filled."""
+
+    framework: str
+    out: Path
+    error: str = ""
+    metrics: dict = field(default_factory=dict)
+    losses: dict[int, float] = field(default_factory=dict)  # by iteration
+
+
+# ---- running the answers ----
+
+
+def find_answers(folders):
+    """Scripts named <exercise>_<framework>.py in the folders, as {exercise: {framework: path}}."""
+    answers = {}
+    for script in sorted(path for folder in folders for path in folder.glob("*.py")):
+        exercise, _, framework = script.stem.rpartition("_")
+        if exercise and framework in FRAMEWORKS:
+            answers.setdefault(exercise, {}).setdefault(framework, script)
+    return answers
+
+
+def shorten(text):
+    """The text without the paths to the repository and to the home folder: pages get shown to others."""
+    return text.replace(f"{ROOT}{os.sep}", "").replace(f"{Path.home()}{os.sep}", f"~{os.sep}")
+
+
+def last_line(stderr):
+    """The last line that is not blank, of the bytes that a process wrote to stderr; '' where there is none."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stderr.decode("utf-8", errors="replace"))
+    return next((line.strip() for line in reversed(re.split(r"[\r\n]+", text)) if line.strip()), "")
+
+
+def run_answer(script, options):
+    """Run one answer to its end. Its stdout is ours; its stderr is passed on to a terminal as it comes.
+
+    Returns '' when it ended well, else one line that says why not.
+    """
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": str(shutil.get_terminal_size().columns)}
+    process = subprocess.Popen(
+        [sys.executable, str(script), *options], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
+    tail = b""
+    try:
+        # Bytes, not lines: a progress bar ends no line until it is done.
+        while chunk := process.stderr.read1():
+            tail = (tail + chunk)[-20_000:]
+            if sys.stderr.isatty():
+                sys.stderr.buffer.write(chunk)
+                sys.stderr.flush()
+        status = process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        process.stderr.close()
+    if status and not sys.stderr.isatty():
+        # A log has no use for the bar's every state, but for the traceback.
+        sys.stderr.write(re.sub(r"[^\n]*\r(?!\n)", "", tail.decode("utf-8", errors="replace")))
+        sys.stderr.flush()
+    if status < 0:
+        return f"ended by {signal.Signals(-status).name}: {last_line(tail)}"
+    return (last_line(tail) or f"exit status {status}, without a word") if status else ""
+
+
+def read_losses(path):
+    """Read a loss.csv as {iteration: loss}; {} when there is no such file. Raises ValueError naming a bad line."""
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    losses = {}
+    for number, row in enumerate(rows[1:], start=2):
+        try:
+            iteration, loss = row
+            losses[int(iteration)] = float(loss)
+        except ValueError:
+            raise ValueError(f"loss.csv, line {number}: {','.join(row)!r} is not an iteration and its loss") from None
+    return losses
+
+
+def compare_framework(framework, script, out, options):
+    """Run one framework's answer in a folder free of earlier results, and read what it wrote: a Result."""
+    result = Result(framework, out)
+    if script is None:
+        result.error = "there is no such answer"
+        return result
+    for name in ("metrics.json", "loss.csv"):
+        (out / name).unlink(missing_ok=True)
+    for folder in (out / "predictions", out / "pictures"):
+        if folder.exists():
+            shutil.rmtree(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    result.error = shorten(run_answer(script, [*options, "--out", str(out)]))
+    if result.error:
+        return result
+    try:
+        result.metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+        result.losses = read_losses(out / "loss.csv")
+        code = script.read_text(encoding="utf-8").splitlines()
+        result.metrics["lines"] = sum(bool(line.strip()) and line.strip()[0] != "#" for line in code)
+        result.metrics["version"] = (result.metrics.get("versions") or {}).get(framework)
+        build_rows([result])  # what the table cannot show is found here, not when the others wait for their page
+    except FileNotFoundError:
+        result.error = "ended well, but wrote no metrics.json"
+    except (ValueError, TypeError, AttributeError) as error:
+        result = Result(framework, out, f"ended well, but its results cannot be read: {error}")
+    return result
+
+
+# ---- numbers ----
+
+
+def build_rows(results):
+    """The table: [(label, [(text, marked), ...one per result])]; measures which no result has are left out."""
+    rows = []
+    scores = [result.metrics.get("iou") or {} for result in results]
+    for label, key, form, mark_least in MEASURES:
+        measured = {label: [result.metrics.get(key) for result in results]}
+        if key == "iou":
+            classes = dict.fromkeys(itertools.chain(*scores))  # a set that keeps the order
+            measured = {label.format(name): [score.get(name) for score in scores] for name in classes}
+        for name, values in measured.items():
+            texts = [UNKNOWN if value is None else format(value, form) for value in values]
+            least = None
+            if mark_least and len(set(texts) - {UNKNOWN}) > 1:
+                least = format(min(value for value in values if value is not None), form)
+            if set(texts) != {UNKNOWN}:
+                rows.append((name, [(text, text == least) for text in texts]))
+    return rows
+
+
+def describe_difference(curves):
+    """Sentences on how far any two of the curves {framework: {iteration: loss}} lie apart; [] without two curves."""
+    if len(curves) < 2:
+        return []
+    differences = []
+    for (first, one), (second, other) in itertools.combinations(curves.items(), 2):
+        for iteration in sorted(one.keys() & other.keys()):
+            difference = abs(one[iteration] - other[iteration])
+            if math.isfinite(difference):
+                relative = difference / (max(abs(one[iteration]), abs(other[iteration])) or 1.0)
+                differences.append((difference, relative, f"{first} and {second} at iteration {iteration}"))
+    sentences = []
+    if not differences:
+        sentences.append("No two curves have a finite loss at the same iteration, so there is nothing to compare.")
+    elif not any(difference for difference, _, _ in differences):
+        sentences.append("No difference between any two loss curves, to the last digit written.")
+    else:
+        absolute, relative = (max(differences, key=lambda entry, place=place: entry[place]) for place in (0, 1))
+        sentences.append(
+            f"Largest difference between any two loss curves: {absolute[0]:.2g}, or "
+            f"{100 * absolute[1]:.3g} % of the loss, between {absolute[2]}."
+        )
+        if relative[2] != absolute[2]:
+            sentences.append(
+                f"Largest in proportion to the loss: {100 * relative[1]:.3g} %, or {relative[0]:.2g}, "
+                f"between {relative[2]}."
+            )
+    if len({frozenset(losses) for losses in curves.values()}) > 1:
+        lengths = ", ".join(f"{framework} {len(losses)}" for framework, losses in curves.items())
+        sentences.append(f"The curves differ in length ({lengths}); any two are compared where both have a loss.")
+    for framework, losses in curves.items():
+        broken = [iteration for iteration, loss in losses.items() if not math.isfinite(loss)]
+        if broken:
+            sentences.append(
+                f"{framework}: the loss is not a finite number at {len(broken)} of {len(losses)} "
+                f"iterations, first at {min(broken)}."
+            )
+    return sentences
+
+
+# ---- pictures ----
+
+
+def read_image(path, flags=cv2.IMREAD_COLOR):
+    """Decode an image file to (height, width, 3) RGB or (height, width) grey, uint8; None where there is none."""
+    try:
+        # From bytes, since imread fails on paths beyond ASCII on Windows.
+        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flags) if path else None
+    except (OSError, cv2.error):
+        return None
+    return image if image is None or image.ndim == 2 else np.ascontiguousarray(image[..., 2::-1])
+
+
+def list_images(folder):
+    """Image files below a folder, hidden ones passed over: {path below it in lower case without suffix: path}."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    return {
+        path.relative_to(folder).with_suffix("").as_posix().lower(): path
+        for path in files
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    }
+
+
+def overlap(prediction, truth):
+    """IoU of one picture: pixels that both call newt, and the same newt, over pixels that either calls newt.
+
+    prediction: (height, width) or (height, width, 3); truth: the same of any size, resized to the prediction's.
+    """
+    truth = cv2.resize(truth, prediction.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    prediction, truth = (mask.reshape(*mask.shape[:2], -1).astype(int) for mask in (prediction, truth))
+    same = np.abs(prediction - truth).max(axis=2) < 32  # 127 and 128 are one colour
+    union = (prediction.max(axis=2) > 0) | (truth.max(axis=2) > 0)
+    return (same & union).sum() / union.sum() if union.any() else math.nan
+
+
+def brighten(mask):
+    """A mask to look at, (height, width, 3): the colours of 127, dark beside black, at twice their brightness."""
+    mask = np.stack([mask] * 3, axis=2) if mask.ndim == 2 else mask
+    painted = mask.max(axis=2, keepdims=True) > 0
+    return np.where(painted, 255 - (255 - np.minimum(mask.astype(int) * 2, 255)) * 3 // 4, 0).astype(np.uint8)
+
+
+def make_cell(label, image, kind, ratio=None, note=""):
+    """One picture of the grid: uint8 RGB, grey or None, of kind photo, mask or plot, shown at ratio width / height."""
+    uri = ""
+    if image is not None:
+        ratio = ratio or image.shape[1] / image.shape[0]
+        image = brighten(image) if kind == "mask" else image
+        scale = LONGEST_SIDE / max(image.shape)
+        if scale < 1:
+            way = cv2.INTER_NEAREST_EXACT if kind == "mask" else cv2.INTER_AREA
+            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=way)
+        suffix, media = (".jpg", "image/jpeg") if kind == "photo" else (".png", "image/png")
+        uri = to_data_uri(cv2.imencode(suffix, image[..., ::-1])[1].tobytes(), media)
+    return {"label": label, "image": image, "kind": kind, "ratio": ratio or 1, "note": note, "uri": uri}
+
+
+def make_grid(results, data):
+    """Rows of pictures [(name, [cell, ...])], at most MOST_PICTURES of them, and how many there would be.
+
+    A row holds input, truth and each framework's prediction; where an exercise predicts nothing, each framework's
+    own picture.
+    """
+    images, masks = list_images(data / "test" / "images"), list_images(data / "test" / "seg_images")
+    predictions = {}
+    for result in results:
+        files = list_images(result.out / "predictions")
+        predictions[result.framework] = {name.removeprefix("test/"): path for name, path in files.items()}
+    plots = {result.framework: list_images(result.out / "pictures") for result in results}
+    predicted = [name for name in images if any(name in files for files in predictions.values())]
+    plotted = sorted(set().union(*plots.values()))
+    names = predicted or [name for name in plotted if name.startswith("test/")] or plotted
+    rows = []
+    for index in np.unique(np.linspace(0, len(names) - 1, min(len(names), MOST_PICTURES)).round().astype(int)):
+        name = names[index]
+        if not predicted:
+            rows.append(
+                (name, [make_cell(owner, read_image(files.get(name)), "plot") for owner, files in plots.items()])
+            )
+            continue
+        found = {owner: read_image(files.get(name), cv2.IMREAD_UNCHANGED) for owner, files in predictions.items()}
+        photo, truth = read_image(images[name]), read_image(masks.get(name))
+        if truth is not None and any(image is not None and image.ndim == 2 for image in found.values()):
+            truth = np.where(truth.max(axis=2) > 0, 255, 0).astype(np.uint8)
+        cells = [make_cell("input", photo, "photo"), make_cell("truth", truth, "mask")]
+        for owner, image in found.items():
+            comparable = image is not None and truth is not None and image.ndim == truth.ndim
+            note = f"IoU {overlap(image, truth):.2f}".replace("nan", UNKNOWN) if comparable else ""
+            cells.append(make_cell(owner, image, "mask", cells[0]["ratio"], note))
+        rows.append((name, cells))
+    return rows, len(names)
+
+
+# ---- drawing and writing ----
+
+
+def to_data_uri(content, kind):
+    """Bytes as a data URI of the media type `kind`."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def themed(dark):
+    """Matplotlib settings for a light ground (0) or a dark one (1), itself left transparent."""
+    inked = ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor")
+    ruled = ("axes.edgecolor", "grid.color", "xtick.color", "ytick.color")
+    off = ("axes.spines.top", "axes.spines.right", "legend.frameon")
+    bare = ("figure.facecolor", "axes.facecolor")
+    settings = {"axes.grid": True, "grid.linewidth": 0.6, "axes.titlelocation": "left", "legend.fontsize": 9}
+    for names, value in ((inked, INK[dark]), (ruled, RULE[dark]), (off, False), (bare, "none")):
+        settings |= dict.fromkeys(names, value)
+    return matplotlib.rc_context(settings)
+
+
+def list_charts(curves):
+    """The charts to draw of the loss curves: [(title, {framework: {iteration: number}}, scale)]; [] without curves."""
+    charts = [("loss", curves, "linear")] if curves else []
+    if len(curves) > 1:
+        (reference, first), *others = curves.items()
+        departures = {}
+        for framework, losses in others:
+            departure = {iteration: abs(loss - first.get(iteration, math.nan)) for iteration, loss in losses.items()}
+            # No difference at all has no place on a log scale.
+            departures[framework] = {iteration: value for iteration, value in departure.items() if 0 < value < math.inf}
+        if any(departures.values()):
+            charts.append((f"absolute difference from {reference}", departures, "log"))
+    return charts
+
+
+def draw_chart(axes, chart, dark):
+    """Draw one entry of list_charts for a light ground (0) or a dark one (1)."""
+    title, curves, scale = chart
+    for framework, curve in curves.items():
+        width, dashes, *colours = LINES[framework]
+        style = {"linewidth": width, "linestyle": dashes, "color": colours[dark]}
+        if len(curve) < 50:  # of a single point there is no line to see
+            style |= {"marker": "o", "markersize": width + 1}
+        axes.plot(curve.keys(), curve.values(), label=framework, **style)
+    axes.set(title=title, xlabel="iteration", yscale=scale)
+    if scale == "log":  # whole decades need no labels between them
+        exponents = np.log10([value for curve in curves.values() for value in curve.values()])
+        axes.set_ylim(10 ** np.floor(exponents.min()), 10 ** np.floor(exponents.max() + 1))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.legend(handlelength=4)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+
+
+def render_charts(curves):
+    """The charts of the page: [(alternative text, light SVG, dark SVG)], the SVG as data URIs."""
+    rendered = []
+    for chart in list_charts(curves):
+        rendered.append([f"Chart of {chart[0]} by iteration: {', '.join(chart[1])}"])
+        for dark in (0, 1):
+            with themed(dark):
+                figure = Figure(figsize=(5.2, 3.7), layout="constrained")
+                draw_chart(figure.add_subplot(), chart, dark)
+                buffer = io.BytesIO()
+                figure.savefig(buffer, format="svg")
+            rendered[-1].append(to_data_uri(buffer.getvalue(), "image/svg+xml"))
+    return rendered
+
+
+def draw_comparison(title, sentences, curves, grid):
+    """comparison.png as bytes: the curves above a few rows of the grid; None where there is neither."""
+    ranked = sorted(grid, key=lambda row: [*FAVOURITES, name := row[0].rpartition("/")[2]].index(name))
+    rows = [cells for _, cells in ranked[:4]]
+    if not curves and not rows:
+        return None
+    charts = list_charts(curves)
+    width, margin, gap = 9, 0.3, 0.08  # inches, as all lengths here
+    cell_width = (width - 2 * margin + gap) / max((len(cells) for cells in rows), default=1) - gap
+    heights = [min(1.7, cell_width / min(cell["ratio"] for cell in cells)) for cells in rows]
+    below_charts = 3.7 if charts else 0.7
+    height = below_charts + 0.2 + sum(heights) + gap * len(heights) + margin
+    with themed(dark=0):
+        # An opaque ground, so that it reads on a white page and on a dark one.
+        figure = Figure(figsize=(width, height), dpi=150, facecolor="#f8f9fa")
+
+        def place(left, top, wide, high):
+            return figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height))
+
+        figure.text(margin / width, 1 - 0.38 / height, title, fontsize=12, fontweight="bold")
+        figure.text(margin / width, 1 - 0.6 / height, " ".join(sentences[:1]), fontsize=9)
+        for number, chart in enumerate(charts):
+            share = (width - 2 * margin) / len(charts)
+            draw_chart(place(margin + 0.5 + share * number, 1.05, share - 0.6, 2.1), chart, dark=0)
+        top = below_charts + 0.2
+        for row, high in zip(rows, heights, strict=True):
+            for number, cell in enumerate(row):
+                axes = place(margin + number * (cell_width + gap), top, cell_width, high)
+                axes.axis("off")
+                if row is rows[0]:
+                    axes.set_title(cell["label"], fontsize=9, loc="center")
+                if cell["image"] is not None:
+                    way = "nearest" if cell["kind"] == "mask" else "auto"
+                    axes.imshow(cell["image"], extent=(0, cell["ratio"], 0, 1), interpolation=way)
+            top += high + gap
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def write_whole(path, content):
+    """Write bytes aside and rename, so that whoever opens the file never sees half of it."""
+    aside = path.with_name(path.name + ".part")
+    aside.write_bytes(content)
+    aside.replace(path)
+
+
+def write_comparison(options, results, facts, command):
+    """Print the table to the terminal, and write comparison.png and index.html to the folder options.out."""
+    good = [result for result in results if not result.error]
+    curves = {result.framework: result.losses for result in good if result.losses}
+    rows, sentences = build_rows(results), describe_difference(curves)
+
+    table = Table("", box=box.SIMPLE_HEAD, title=options.exercise, title_justify="left")
+    for result in results:
+        table.add_column(Text(result.framework, style="dim strike" if result.error else ""), justify="right")
+    for label, cells in rows:
+        table.add_row(Text(label), *(Text(text, style="bold green" if marked else "") for text, marked in cells))
+    if rows:
+        Console().print(table)
+    for line in [*(f"{result.framework} failed: {result.error}" for result in results if result.error), *sentences]:
+        print(line)
+
+    grid, pictures = make_grid(good, options.data)
+    title = f"{options.exercise}: {', '.join(result.framework for result in good)}"
+    comparison = draw_comparison(title, sentences, curves, grid)
+    if comparison:
+        write_whole(options.out / "comparison.png", comparison)
+    else:
+        (options.out / "comparison.png").unlink(missing_ok=True)
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    templates = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    page = templates.get_template("compare.html").render(
+        {"exercise": options.exercise, "results": results, "rows": rows, "sentences": sentences, "grid": grid}
+        | {"charts": render_charts(curves), "pictures": pictures, "facts": facts, "command": command}
+    )
+    write_whole(options.out / "index.html", page.encode("utf-8"))
+
+
+# ---- options ----
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message.removeprefix('argument ')}\n")
+
+
+def at_least(least):
+    """A type for argparse: whole numbers from `least` on."""
+
+    def parse(text):
+        if not (text.isascii() and text.isdecimal() and int(text) >= least):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+        return int(text)
+
+    return parse
+
+
+def parse_options(arguments):
+    """Read the options, and add `scripts`, {framework: path or None}; a wrong one ends in one line and status 2."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("--exercise", default="bin_test", help="default: bin_test")
+    parser.add_argument("--iterations", type=at_least(1), metavar="N", help="default: the answers' own")
+    parser.add_argument("--seed", type=at_least(0), metavar="N", help="default: the answers' own")
+    parser.add_argument("--frameworks", default=" ".join(FRAMEWORKS), metavar="'A B'", help="default: all four")
+    parser.add_argument("--data", type=Path, default=ROOT / "Dataset", metavar="DIR", help="default: Dataset/")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: the answers' own")
+    parser.add_argument("--answers", type=Path, metavar="DIR", help="default: every Question_*/answers/")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "outputs/compare", metavar="DIR", help="default: outputs/compare/"
+    )
+    options = parser.parse_args(arguments)
+    folders = [options.answers] if options.answers else sorted(ROOT.glob("Question_*/answers"))
+    answers = find_answers(folders)
+    if options.exercise not in answers:
+        parser.error(f"--exercise: there is no {options.exercise!r}; there is {', '.join(answers) or 'none at all'}")
+    asked = options.frameworks.replace(",", " ").split()
+    unknown = set(asked) - set(FRAMEWORKS)
+    if unknown or not asked:
+        parser.error(f"--frameworks: there is no {min(unknown, default='')!r}; there is {', '.join(FRAMEWORKS)}")
+    if not options.data.is_dir():
+        parser.error(f"--data: no such folder: {options.data}")
+    options.scripts = {name: answers[options.exercise].get(name) for name in FRAMEWORKS if name in asked}
+    options.data, options.out = options.data.resolve(), options.out.resolve() / options.exercise
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out: cannot make {options.out}: {error.strerror}")
+    return options
+
+
+def state_facts(options, results, arguments):
+    """What was run and on what, [(name, text)], and the command line that repeats it."""
+
+    def stated(key):
+        values = [getattr(options, key), *(result.metrics.get(key) for result in results)]
+        return ", ".join(dict.fromkeys(str(value) for value in values if value is not None)) or UNKNOWN
+
+    machine = f"{os.cpu_count()} cores"
+    if hasattr(os, "sysconf"):  # not on Windows
+        machine += f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB of memory"
+    facts = [("exercise", options.exercise), *((key, stated(key)) for key in ("iterations", "seed", "device"))]
+    facts += [("data", shorten(f"{options.data}{os.sep}")), ("machine", machine)]
+    facts += [("date", datetime.datetime.now().strftime("%Y-%m-%d %H:%M"))]
+    return facts, shorten(shlex.join(["python", "tools/compare.py", *arguments]))
+
+
+def main(arguments):
+    """Run the comparison; returns the exit status."""
+    options = parse_options(arguments)
+    passed_on = ["--data", str(options.data)]
+    for name in ("iterations", "seed", "device"):
+        if getattr(options, name) is not None:
+            passed_on += [f"--{name}", str(getattr(options, name))]
+    page = options.out / "index.html"
+    try:
+        results = []
+        for number, (framework, script) in enumerate(options.scripts.items(), start=1):
+            turn = f"[{number}/{len(options.scripts)}] {framework}"
+            print(f"{turn}: running {shorten(str(script))}" if script else turn, flush=True)
+            start = time.perf_counter()
+            result = compare_framework(framework, script, options.out / framework, passed_on)
+            end = f"failed: {result.error}" if result.error else f"done in {time.perf_counter() - start:.0f} s"
+            print(f"{turn}: {end}", flush=True)
+            results.append(result)
+        print("drawing the page", flush=True)
+        write_comparison(options, results, *state_facts(options, results, arguments))
+    except KeyboardInterrupt:
+        left = f"{shorten(str(page))} is still that of the last comparison" if page.exists() else "no page was made"
+        bar_ends = "\n" if sys.stderr.isatty() else ""
+        print(f"{bar_ends}compare.py: interrupted; {left}", file=sys.stderr)
+        return 130
+    except OSError as error:  # a folder that may not be written, a full disk
+        print(f"compare.py: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    print(f"page: {shorten(str(page))}")
+    if all(result.error for result in results):
+        print(f"compare.py: no answer to {options.exercise} ended well", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended like Ctrl-C: the answer that runs must end too
+    sys.exit(main(sys.argv[1:]))
