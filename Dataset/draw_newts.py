@@ -10,6 +10,7 @@ the shading, the place in the skin's pattern and the mask, so picture and mask c
     python Dataset/draw_newts.py                                     draws the bundled set again
     python Dataset/draw_newts.py --out more --train 200 --test 50    draws more, for any answer's --data more
 """
+
 import argparse
 import os
 import sys
@@ -22,8 +23,10 @@ from tqdm import tqdm
 SPECIES = {"akahara": (127, 0, 0), "madara": (0, 127, 0)}  # the colour of each in a mask, RGB
 SHAPES = ((144, 256), (455, 256))  # height, width of the two kinds of picture
 VIEWS = {"above": (48, 90), "side": (14, 36), "below": (-88, -62)}  # the camera's elevation in degrees, least and most
-VIEWS_IN_TURN = {"akahara": ("above", "below", "above", "side", "above", "side"),  # only akahara's belly tells its name
-                 "madara": ("above", "above", "side")}
+VIEWS_IN_TURN = {
+    "akahara": ("above", "below", "above", "side", "above", "side"),  # only akahara's belly tells its name
+    "madara": ("above", "above", "side"),
+}
 FIRST_NUMBER = {"train": 1, "test": 9}
 OVERSAMPLING = 2  # drawn twice as large and then reduced, so that edges are smooth
 
@@ -36,6 +39,7 @@ BODY, LEG, TOE, EYE = range(4)
 
 # ---------------------------------------------------------------------------------------------------------- noise
 
+
 def smooth_noise(generator, shape, size):
     """Noise with features of about `size` pixels (a number, or one for rows and one for columns).
 
@@ -46,13 +50,18 @@ def smooth_noise(generator, shape, size):
     lattice = cv2.GaussianBlur(np.tile(lattice, 3), (0, 0), 1.0)
     lattice /= lattice.std()
     noise = cv2.resize(lattice, (3 * shape[1], int(lattice.shape[0] * size_y) + 1), interpolation=cv2.INTER_CUBIC)
-    return noise[int(size_y):int(size_y) + shape[0], shape[1]:2 * shape[1]]
+    return noise[int(size_y) : int(size_y) + shape[0], shape[1] : 2 * shape[1]]
 
 
 def rough_noise(generator, shape, size, octaves=4):
     """Sum of smooth noises, each half as large and 0.6 times as strong as the one before: (height, width)."""
-    return sum(smooth_noise(generator, shape, np.maximum(np.divide(size, 2 ** octave), 2)) * 0.6 ** octave
-               for octave in range(octaves)) / 1.2
+    return (
+        sum(
+            smooth_noise(generator, shape, np.maximum(np.divide(size, 2**octave), 2)) * 0.6**octave
+            for octave in range(octaves)
+        )
+        / 1.2
+    )
 
 
 def ramp(values, low, high):
@@ -75,6 +84,7 @@ def colour(generator, *choices, spread=0.12):
 
 # ---------------------------------------------------------------------------------------------------------- the newt
 
+
 def tube(points, radii, arc, part):
     """Ellipsoids along a curve: points (n, 3), radii (n, 3) along it, sideways and up, arc (n,) place in the skin.
 
@@ -84,27 +94,36 @@ def tube(points, radii, arc, part):
     along /= np.linalg.norm(along, axis=1, keepdims=True)
     side = np.cross(along, (0.0, 0.0, 1.0)) + (1e-6, 0, 0)
     side /= np.linalg.norm(side, axis=1, keepdims=True)
-    return {"centre": points, "radii": radii, "frame": np.stack([along, side, np.cross(side, along)], axis=1),
-            "arc": arc, "part": np.full(len(points), part)}
+    return {
+        "centre": points,
+        "radii": radii,
+        "frame": np.stack([along, side, np.cross(side, along)], axis=1),
+        "arc": arc,
+        "part": np.full(len(points), part),
+    }
 
 
 def spine(generator, species, lift):
     """The body from snout to tail tip, bent along a curve in the ground plane; the head is raised by lift."""
     count = 320
     arc = np.linspace(0, TAIL_END, count)
-    bends = [(generator.normal(0, 0.75), 0.28, generator.uniform(0, 6.3)),
-             (generator.normal(0, 0.45), 0.55, generator.uniform(0, 6.3)),
-             (generator.normal(0, 0.12), 1.1, generator.uniform(0, 6.3))]
+    bends = [
+        (generator.normal(0, 0.75), 0.28, generator.uniform(0, 6.3)),
+        (generator.normal(0, 0.45), 0.55, generator.uniform(0, 6.3)),
+        (generator.normal(0, 0.12), 1.1, generator.uniform(0, 6.3)),
+    ]
     heading = sum(strength * np.sin(6.283 * frequency * arc + phase) for strength, frequency, phase in bends)
     heading += generator.normal(0, 0.45) * ramp(arc, 1.0, 2.0)  # the tail swings further than the trunk
     heading *= min(1, 2.3 / np.ptp(heading))  # no newt ties itself into a knot
     stout = generator.uniform(1.0, 1.25) * (1.12 if species == "madara" else 1.0)
     places = [0, 0.03, 0.08, 0.15, 0.21, 0.27, 0.45, 0.65, 0.85, 0.97, 1.08, 1.3, 1.6, 1.85, 2.0]
-    widths = [.030, .056, .080, .092, .084, .074, .092, .100, .088, .068, .046, .034, .022, .012, .005]
-    heights = [.022, .034, .046, .056, .058, .060, .076, .082, .076, .066, .060, .068, .062, .036, .010]
+    widths = [0.030, 0.056, 0.080, 0.092, 0.084, 0.074, 0.092, 0.100, 0.088, 0.068, 0.046, 0.034, 0.022, 0.012, 0.005]
+    heights = [0.022, 0.034, 0.046, 0.056, 0.058, 0.060, 0.076, 0.082, 0.076, 0.066, 0.060, 0.068, 0.062, 0.036, 0.010]
     smoothing = np.hanning(17) / np.hanning(17).sum()
-    width, height = (np.convolve(np.pad(np.interp(arc, places, values), 8, "edge"), smoothing, "valid")
-                     for values in (widths, heights))
+    width, height = (
+        np.convolve(np.pad(np.interp(arc, places, values), 8, "edge"), smoothing, "valid")
+        for values in (widths, heights)
+    )
     width = width * np.interp(arc, [0, 0.3, 1, 2], [1.25, stout, stout, 1.1])
     height = height * np.interp(arc, [0, 1], [1.1, stout])
     step = TAIL_END / (count - 1)
@@ -162,8 +181,12 @@ def build_newt(generator, species):
         socket = body["centre"][index] + side * wide * 0.66 + up * tall * 0.66
         lids = np.stack([socket, socket + along * 0.02])
         parts.append(tube(lids, np.full((2, 3), 0.021), np.array([0.1, 0.11]), LEG))
-        eyes = tube(np.stack([socket, socket + along * 1e-3]) + side * 0.009 + up * 0.002,
-                    np.full((2, 3), 0.0172), np.zeros(2), EYE)
+        eyes = tube(
+            np.stack([socket, socket + along * 1e-3]) + side * 0.009 + up * 0.002,
+            np.full((2, 3), 0.0172),
+            np.zeros(2),
+            EYE,
+        )
         eyes["frame"][:] = side * 0.95 + up * 0.3, along, up  # the first axis is where the eye looks
         parts.append(eyes)
     return {name: np.concatenate([part[name] for part in parts]) for name in body}
@@ -175,6 +198,7 @@ def turned(newt, azimuth, elevation, roll, distance):
     All angles are in radians: azimuth turns the newt on the ground, elevation is the camera's height (pi / 2: straight
     from above, negative: through a glass floor), roll tilts the camera. What is nearer looks larger.
     """
+
     def rotation(angle):
         return np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
 
@@ -196,8 +220,8 @@ def surface(newt, scale, origin, shape):
     """
     centre = newt["centre"] * scale + (*origin, 0)
     radii = newt["radii"] * scale
-    shapes = np.einsum("nki,nk,nkj->nij", newt["frame"], radii ** -2.0, newt["frame"])
-    reach = np.sqrt(np.einsum("nki,nk->ni", newt["frame"] ** 2, radii ** 2.0))
+    shapes = np.einsum("nki,nk,nkj->nij", newt["frame"], radii**-2.0, newt["frame"])
+    reach = np.sqrt(np.einsum("nki,nk->ni", newt["frame"] ** 2, radii**2.0))
     depth = np.full(shape, -np.inf)
     owner = np.full(shape, -1)
     for number in range(len(centre)):
@@ -225,11 +249,19 @@ def surface(newt, scale, origin, shape):
     local = np.einsum("nki,ni->nk", newt["frame"][owner], normal)
     # The skin runs on smoothly between the centres of neighbouring ellipsoids.
     arc = newt["arc"][owner] + np.einsum("ni,ni->n", newt["frame"][owner, 0], offset) / scale
-    return {"covered": covered, "depth": depth, "normal": normal, "part": newt["part"][owner], "look": local[:, 0],
-            "arc": arc, "angle": np.arctan2(local[:, 1], local[:, 2])}
+    return {
+        "covered": covered,
+        "depth": depth,
+        "normal": normal,
+        "part": newt["part"][owner],
+        "look": local[:, 0],
+        "arc": arc,
+        "angle": np.arctan2(local[:, 1], local[:, 2]),
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------- its skin
+
 
 def akahara_skin(generator):
     """Pattern of a fire-bellied newt: colours SKIN_SHAPE + (3,) and bumps SKIN_SHAPE in body lengths."""
@@ -242,11 +274,13 @@ def akahara_skin(generator):
     border = angle + 0.10 * smooth_noise(generator, SKIN_SHAPE, 30) + 0.10 * smooth_noise(generator, SKIN_SHAPE, 11)
     dots = ramp(smooth_noise(generator, SKIN_SHAPE, 11), 1.1, 1.4) * ramp(border, 1.3, 1.7)
     fire = np.maximum(ramp(border, 1.95, 2.10), dots)
-    blotches = ramp(smooth_noise(generator, SKIN_SHAPE, 34) + 0.4 * smooth_noise(generator, SKIN_SHAPE, 13),
-                    *(generator.uniform(0.35, 0.8) + np.array([0, 0.15])))
+    blotches = ramp(
+        smooth_noise(generator, SKIN_SHAPE, 34) + 0.4 * smooth_noise(generator, SKIN_SHAPE, 13),
+        *(generator.uniform(0.35, 0.8) + np.array([0, 0.15])),
+    )
     skin = blend(skin, belly * (1 + 0.07 * mottle)[..., None], fire * (1 - blotches))
     skin = blend(skin, back * 0.45, fire * blotches)
-    ridges = 7 * np.exp(-(angle / 0.12) ** 2) + 5 * np.exp(-((angle - 1.05) / 0.15) ** 2)
+    ridges = 7 * np.exp(-((angle / 0.12) ** 2)) + 5 * np.exp(-(((angle - 1.05) / 0.15) ** 2))
     return skin, (2.6 * warts * (1 - 0.6 * fire) + ridges) / TEXELS
 
 
@@ -296,8 +330,10 @@ def paint_newt(generator, species, seen, scale):
         skin, bumps = (cv2.GaussianBlur(texture, (0, 0), 0.45 / smaller) for texture in (skin, bumps))
 
     def lookup(texture):  # in strips, for cv2.remap takes no picture higher than 32767
-        strips = [cv2.remap(texture, columns[i:i + 30000, None], rows[i:i + 30000, None], cv2.INTER_LINEAR)
-                  for i in range(0, len(rows), 30000)]
+        strips = [
+            cv2.remap(texture, columns[i : i + 30000, None], rows[i : i + 30000, None], cv2.INTER_LINEAR)
+            for i in range(0, len(rows), 30000)
+        ]
         return np.concatenate(strips).reshape(len(rows), -1)
 
     colours = lookup(skin)
@@ -309,8 +345,8 @@ def paint_newt(generator, species, seen, scale):
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
 
     head = (part == BODY) & (seen["arc"] < 0.17)
-    mouth = head * np.exp(-((np.abs(seen["angle"]) - 1.75) / 0.07) ** 2)
-    nostril = head * np.exp(-((np.abs(seen["angle"]) - 0.75) / 0.25) ** 2 - ((seen["arc"] - 0.006) / 0.006) ** 2)
+    mouth = head * np.exp(-(((np.abs(seen["angle"]) - 1.75) / 0.07) ** 2))
+    nostril = head * np.exp(-(((np.abs(seen["angle"]) - 0.75) / 0.25) ** 2) - ((seen["arc"] - 0.006) / 0.006) ** 2)
     colours = blend(colours, colours * 0.25, np.maximum(mouth, nostril))
     if species == "akahara":  # the feet of a fire-bellied newt are paler and redder than its back
         foot = np.maximum(part == TOE, 0.6 * (part == LEG) * ramp((seen["arc"] - 0.35) % 0.5, 0.05, 0.25))
@@ -333,8 +369,11 @@ PALES = ((196, 184, 160), (168, 156, 130), (180, 180, 176), (146, 134, 116))
 def stones(generator, shape, size, palette, tilt=0.5):
     """Stones of about size pixels, packed: the cells around points scattered on a jittered grid."""
     seeds = generator.uniform(0.05, 0.95, (int(shape[0] / size) + 5, int(shape[1] / size) + 5, 2))
-    y, x = np.mgrid[:shape[0], :shape[1]] / size + 2 + 0.12 * np.stack(
-        [smooth_noise(generator, shape, size * 0.8) for _ in range(2)])
+    y, x = (
+        np.mgrid[: shape[0], : shape[1]] / size
+        + 2
+        + 0.12 * np.stack([smooth_noise(generator, shape, size * 0.8) for _ in range(2)])
+    )
     row, column = y.astype(int), x.astype(int)
     first, second = np.full((2, *shape), np.inf)
     owner = np.zeros(shape, int)
@@ -357,8 +396,13 @@ def stones(generator, shape, size, palette, tilt=0.5):
 
 def gravel(generator, shape):
     """The floor of a tank: small glossy stones, here and there a pebble."""
-    families = (DARKS, DARKS * 2 + BROWNS, BROWNS * 2 + FIRES[2:] + PALES[1:3], DARKS + BROWNS + FIRES[3:],
-                DARKS * 2 + PALES)
+    families = (
+        DARKS,
+        DARKS * 2 + BROWNS,
+        BROWNS * 2 + FIRES[2:] + PALES[1:3],
+        DARKS + BROWNS + FIRES[3:],
+        DARKS * 2 + PALES,
+    )
     family = families[generator.integers(len(families))]
     colours, relief = stones(generator, shape, generator.uniform(14, 26), family)
     size = generator.uniform(60, 100)
@@ -372,7 +416,7 @@ def fronds(generator, colours, relief, palette, length, density, where=None):
     height, width = relief.shape
     drawn = np.clip(colours * 255, 0, 255).astype(np.uint8)
     tops = np.clip(relief, 0, 255).astype(np.uint8)
-    count = int(density * height * width / length ** 2)
+    count = int(density * height * width / length**2)
     for order in np.linspace(0.25, 1, count):
         root = generator.uniform((0, 0), (width, height))
         if where is not None and where[int(root[1]), int(root[0])] <= 0:
@@ -429,7 +473,7 @@ def leaf(generator, shape, centre, length, breadth, angle, base):
 
     Returns opacity (height, width), colours (height, width, 3) and relief (height, width).
     """
-    y, x = np.mgrid[:shape[0], :shape[1]].astype(np.float32)
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     x, y = x - centre[0], y - centre[1]
     along = (x * np.cos(angle) + y * np.sin(angle)) / length + 0.5  # 0 at the stalk, 1 at the tip
     inside = np.clip(along, 0, 1)
@@ -441,8 +485,8 @@ def leaf(generator, shape, centre, length, breadth, angle, base):
     opacity = np.clip(edge + 0.5, 0, 1) * ((along > 0) & (along < 1))
     side = np.abs(across) / half
     vein = along * generator.uniform(7, 12) - side * generator.uniform(0.6, 1.4)
-    midrib = np.exp(-(across * length / (0.012 * length + 1)) ** 2)
-    lines = 0.35 * np.exp(-((vein - np.round(vein)) / 0.07) ** 2) + midrib
+    midrib = np.exp(-((across * length / (0.012 * length + 1)) ** 2))
+    lines = 0.35 * np.exp(-(((vein - np.round(vein)) / 0.07) ** 2)) + midrib
     mottle = rough_noise(generator, (shape[0] // 4 + 1, shape[1] // 4 + 1), length / 16, 3)
     mottle = cv2.resize(mottle, shape[::-1], interpolation=cv2.INTER_LINEAR)
     tone = 1 + 0.13 * mottle + 0.12 * np.sign(across) + 0.35 * lines - 0.25 * ramp(side, 0.8, 1)
@@ -460,9 +504,16 @@ def scatter_leaves(generator, colours, relief, count, length, palette, breadth=(
         size = generator.uniform(*length)
         centre = generator.uniform((0, 0), (width, height))
         left, top = np.maximum(centre - size * 0.65, 0).astype(int)
-        window = np.s_[top:int(centre[1] + size * 0.65) + 1, left:int(centre[0] + size * 0.65) + 1]
-        opacity, tint, rise = leaf(generator, relief[window].shape, centre - (left, top), size,
-                                   generator.uniform(*breadth), generator.uniform(0, 6.3), colour(generator, *palette))
+        window = np.s_[top : int(centre[1] + size * 0.65) + 1, left : int(centre[0] + size * 0.65) + 1]
+        opacity, tint, rise = leaf(
+            generator,
+            relief[window].shape,
+            centre - (left, top),
+            size,
+            generator.uniform(*breadth),
+            generator.uniform(0, 6.3),
+            colour(generator, *palette),
+        )
         shadow = cv2.GaussianBlur(np.roll(opacity, int(size * 0.04), 0), (0, 0), size * 0.03 + 1)
         colours[window] *= 1 - 0.65 * shadow[..., None]
         colours[window] = blend(colours[window], tint, opacity)
@@ -474,7 +525,7 @@ def litter(generator, shape):
     palette = (BROWNS + FIRES, BROWNS * 2 + FIRES + GREENS, BROWNS + DARKS)[generator.integers(3)]
     colours, relief = stones(generator, shape, 14, DARKS + BROWNS)
     size = generator.uniform(90, 180)
-    count = int(7 * shape[0] * shape[1] / size ** 2)
+    count = int(7 * shape[0] * shape[1] / size**2)
     scatter_leaves(generator, colours, relief, count, (0.6 * size, 1.4 * size), palette)
     return colours, relief
 
@@ -498,6 +549,7 @@ GROUNDS = (gravel, moss, soil, bark, litter, foliage, gravel)
 
 # ---------------------------------------------------------------------------------------------------------- the picture
 
+
 def lit(colours, normal, light, gloss, ambient):
     """Colours (..., 3) under a lamp, by Lambert's law and with a highlight of wet skin or stone.
 
@@ -506,7 +558,7 @@ def lit(colours, normal, light, gloss, ambient):
     facing = np.clip(normal @ light, 0, None)
     middle = light + (0, 0, 1)
     shine = np.clip(normal @ (middle / np.linalg.norm(middle)), 0, None)
-    highlight = gloss * (shine ** 40 + 0.18 * shine ** 8)
+    highlight = gloss * (shine**40 + 0.18 * shine**8)
     return colours * (ambient + (1.25 - ambient) * facing)[..., None] + highlight[..., None]
 
 
@@ -631,15 +683,16 @@ def photograph(generator, picture, behind_glass, wet):
         veil = colour(generator, (120, 140, 170), (110, 140, 110), (150, 130, 150))
         picture = picture + (veil - picture) * generator.uniform(0.03, 0.16)
     if behind_glass or generator.random() < 0.1:
-        y, x = np.mgrid[:shape[0], :shape[1]]
+        y, x = np.mgrid[: shape[0], : shape[1]]
         line = (x - generator.uniform(0, shape[1])) * np.cos(1.2) + (y - generator.uniform(0, shape[0])) * np.sin(1.2)
-        picture = picture + 0.2 * np.exp(-(line / generator.uniform(8, 60)) ** 2)[..., None]
+        picture = picture + 0.2 * np.exp(-((line / generator.uniform(8, 60)) ** 2))[..., None]
     picture = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), generator.uniform(0.4, 1.1))
     cast = generator.normal(1, 0.035, 3)
     return np.clip(picture * cast, 0, None) ** generator.uniform(0.82, 0.96) * generator.uniform(1.0, 1.25)
 
 
 # ---------------------------------------------------------------------------------------------------------- files
+
 
 def write_whole(path, content):
     """Writes bytes so that the file is there whole or not at all, whatever interrupts."""
@@ -669,15 +722,24 @@ def draw_pair(seed, split, species, number):
 
 def draw_set(folder, seed, counts):
     """Draws counts (a dictionary split -> pictures per species) into the folder. Returns how many pairs."""
-    jobs = [(split, species, FIRST_NUMBER[split] + index)
-            for split, count in counts.items() for species in SPECIES for index in range(count)]
+    jobs = [
+        (split, species, FIRST_NUMBER[split] + index)
+        for split, count in counts.items()
+        for species in SPECIES
+        for index in range(count)
+    ]
     images = {job: folder / job[0] / "images" / job[1] / f"{job[1]}_{job[2]:04d}.jpg" for job in jobs}
     masks = {job: folder / job[0] / "seg_images" / job[1] / f"{job[1]}_{job[2]:04d}.png" for job in jobs}
     for path in (*images.values(), *masks.values()):
         path.parent.mkdir(parents=True, exist_ok=True)
     ours = {*images.values(), *masks.values()}
-    others = sorted(path for split in counts for kind in ("images", "seg_images")
-                    for path in (folder / split / kind).rglob("*.*") if path.is_file() and path not in ours)
+    others = sorted(
+        path
+        for split in counts
+        for kind in ("images", "seg_images")
+        for path in (folder / split / kind).rglob("*.*")
+        if path.is_file() and path not in ours
+    )
     if others:
         print(f"{folder} holds {len(others)} other files, such as {others[0]}: they stay, and answers read them too")
     for job in tqdm(jobs, unit="newt", disable=None):
@@ -696,11 +758,17 @@ def stop(message):
 def main():
     parser = argparse.ArgumentParser(description="Draws newts and their masks; the same for the same seed.")
     parser.error = stop  # one line instead of the whole usage
-    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent, metavar="DIR",
-                        help="where train/ and test/ go (default: the folder of this script)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).resolve().parent,
+        metavar="DIR",
+        help="where train/ and test/ go (default: the folder of this script)",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other newts (default: 0)")
-    parser.add_argument("--train", type=int, default=24, metavar="N",
-                        help="training pictures per species (default: 24)")
+    parser.add_argument(
+        "--train", type=int, default=24, metavar="N", help="training pictures per species (default: 24)"
+    )
     parser.add_argument("--test", type=int, default=8, metavar="N", help="test pictures per species (default: 8)")
     options = parser.parse_args()
     for name, least in (("seed", 0), ("train", 1), ("test", 1)):

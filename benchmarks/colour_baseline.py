@@ -8,6 +8,7 @@ beat this by shape and texture, or it has learnt nothing but colours.
 
     python benchmarks/colour_baseline.py --data Dataset
 """
+
 import argparse
 import itertools
 import sys
@@ -38,8 +39,11 @@ def read(path):
 
 def load_newts(folder):
     """The newts of train/ or test/: images (n, SIZE, SIZE, 3) uint8 BGR, classes (n, SIZE, SIZE) uint8."""
-    files = sorted(path for path in (folder / "images").rglob("*")
-                   if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
+    files = sorted(
+        path
+        for path in (folder / "images").rglob("*")
+        if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+    )
     if not files:
         stop(f"no pictures in {folder / 'images'}: give a folder like Dataset/ with --data")
     images, classes = [], []
@@ -61,14 +65,16 @@ def bin_of(images, bins):
 
 def count_colours(images, classes, class_count, bins, smoothing):
     """How often each colour occurs in each class, as a share of the class: (class_count, bins ** 3)."""
-    pixels = bin_of(images, bins).ravel() + classes.ravel().astype(int) * bins ** 3
-    counts = np.bincount(pixels, minlength=class_count * bins ** 3).reshape(class_count, bins, bins, bins).astype(float)
+    pixels = bin_of(images, bins).ravel() + classes.ravel().astype(int) * bins**3
+    counts = np.bincount(pixels, minlength=class_count * bins**3).reshape(class_count, bins, bins, bins).astype(float)
     offsets = np.arange(-3, 4)
     kernel = np.exp(-0.5 * (offsets / smoothing) ** 2)
     for axis in (1, 2, 3):
         padded = np.pad(counts, [(3, 3) if axis == other else (0, 0) for other in range(4)])
-        counts = sum(weight * np.take(padded, np.arange(bins) + 3 + offset, axis)
-                     for weight, offset in zip(kernel, offsets, strict=True))
+        counts = sum(
+            weight * np.take(padded, np.arange(bins) + 3 + offset, axis)
+            for weight, offset in zip(kernel, offsets, strict=True)
+        )
     counts = counts.reshape(class_count, -1)
     return (counts + 1e-6) / (counts + 1e-6).sum(axis=1, keepdims=True)
 
@@ -76,7 +82,7 @@ def count_colours(images, classes, class_count, bins, smoothing):
 def confusion(truth, predicted, class_count):
     """Pixels of each true class (rows) given to each class (columns): (class_count, class_count) int."""
     together = truth.ravel().astype(int) * class_count + predicted.ravel()
-    return np.bincount(together, minlength=class_count ** 2).reshape(class_count, class_count)
+    return np.bincount(together, minlength=class_count**2).reshape(class_count, class_count)
 
 
 def scores(matrix):
@@ -92,8 +98,10 @@ def fit_rule(images, classes, class_count):
     Returns bins and the class of each colour: table (bins ** 3,). The whole search takes some seconds.
     """
     folds = np.arange(len(images)) % FOLDS
-    choices = [(1.0, *weights) for weights in
-               itertools.product(np.geomspace(0.05, 4, 18 if class_count > 2 else 60), repeat=class_count - 1)]
+    choices = [
+        (1.0, *weights)
+        for weights in itertools.product(np.geomspace(0.05, 4, 18 if class_count > 2 else 60), repeat=class_count - 1)
+    ]
     best = (-1.0,)
     for bins, smoothing in itertools.product((8, 16, 32, 64), (0.3, 0.7, 1.2, 2.0)):
         # Held-out pixels are counted by colour first, so that each rule is tried on the colours, not on all pixels.
@@ -116,8 +124,8 @@ def fit_rule(images, classes, class_count):
 
 def confusion_by_colour(images, classes, class_count, bins):
     """How many pixels of each class have each colour: (class_count, bins ** 3) int."""
-    together = classes.ravel().astype(int) * bins ** 3 + bin_of(images, bins).ravel()
-    return np.bincount(together, minlength=class_count * bins ** 3).reshape(class_count, -1)
+    together = classes.ravel().astype(int) * bins**3 + bin_of(images, bins).ravel()
+    return np.bincount(together, minlength=class_count * bins**3).reshape(class_count, -1)
 
 
 def measure(folder, class_count):
@@ -130,8 +138,10 @@ def measure(folder, class_count):
     train_classes, test_classes = (np.minimum(classes, class_count - 1) for classes in (train_classes, test_classes))
     bins, table = fit_rule(train_images, train_classes, class_count)
     flat = np.zeros_like(test_classes)
-    matrices = {"colour rule": confusion(test_classes, table[bin_of(test_images, bins)], class_count),
-                "all background": confusion(test_classes, flat, class_count)}
+    matrices = {
+        "colour rule": confusion(test_classes, table[bin_of(test_images, bins)], class_count),
+        "all background": confusion(test_classes, flat, class_count),
+    }
     if class_count == 2:
         matrices["whole frame newt"] = confusion(test_classes, flat + 1, class_count)
     return matrices
@@ -139,8 +149,13 @@ def measure(folder, class_count):
 
 def main():
     parser = argparse.ArgumentParser(description="The best rule that sees the colour of one pixel at a time.")
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parent.parent / "Dataset", metavar="DIR",
-                        help="a folder like Dataset/ (default: the bundled newts)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(__file__).resolve().parent.parent / "Dataset",
+        metavar="DIR",
+        help="a folder like Dataset/ (default: the bundled newts)",
+    )
     folder = parser.parse_args().data
     if not folder.is_dir():
         stop(f"--data {folder} is no folder: give one like Dataset/")

@@ -1,4 +1,5 @@
 """The drawn newts: the script that draws them and the set that lies in Dataset/."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +16,20 @@ import colour_baseline  # noqa: E402
 import draw_newts  # noqa: E402
 
 COUNTS = {"train": 24, "test": 8}
-PAIRS = [(split, species, draw_newts.FIRST_NUMBER[split] + index)
-         for split, count in COUNTS.items() for species in draw_newts.SPECIES for index in range(count)]
+PAIRS = [
+    (split, species, draw_newts.FIRST_NUMBER[split] + index)
+    for split, count in COUNTS.items()
+    for species in draw_newts.SPECIES
+    for index in range(count)
+]
 
 
 def paths(pair, folder=ROOT / "Dataset"):
     split, species, number = pair
-    return (folder / split / "images" / species / f"{species}_{number:04d}.jpg",
-            folder / split / "seg_images" / species / f"{species}_{number:04d}.png")
+    return (
+        folder / split / "images" / species / f"{species}_{number:04d}.jpg",
+        folder / split / "seg_images" / species / f"{species}_{number:04d}.png",
+    )
 
 
 def read(path):
@@ -61,8 +68,9 @@ def test_another_seed_draws_other_newts():
     assert not np.array_equal(picture, other_picture) and not np.array_equal(mask, other_mask)
 
 
-@pytest.mark.parametrize("pair", [(split, species, draw_newts.FIRST_NUMBER[split])
-                                  for split in COUNTS for species in draw_newts.SPECIES])
+@pytest.mark.parametrize(
+    "pair", [(split, species, draw_newts.FIRST_NUMBER[split]) for split in COUNTS for species in draw_newts.SPECIES]
+)
 def test_the_bundled_set_is_what_the_script_draws(drawn, pair):
     for path, again in zip(paths(pair), paths(pair, drawn), strict=True):
         difference = np.abs(read(path) - read(again))
@@ -107,7 +115,8 @@ def test_the_colour_rule_finds_what_colour_does_tell():
     images = np.where(classes[..., None] == 1, (20, 90, 200), (30, 120, 40)).astype(np.uint8)
     bins, table = colour_baseline.fit_rule(images, classes, 2)
     accuracy, iou = colour_baseline.scores(
-        colour_baseline.confusion(classes, table[colour_baseline.bin_of(images, bins)], 2))
+        colour_baseline.confusion(classes, table[colour_baseline.bin_of(images, bins)], 2)
+    )
     assert accuracy == 1 and iou.tolist() == [1, 1]
 
 
@@ -120,10 +129,18 @@ def test_other_files_stay_and_are_told_of(tmp_path):
     assert "mine.jpg" in result.stdout
 
 
-@pytest.mark.parametrize(("options", "named"), [
-    (("--train", 0), "--train"), (("--test", -1), "--test"), (("--seed", -3), "--seed"),
-    (("--out", SCRIPT), "--out"), (("--out", SCRIPT / "inside"), "--out"), (("--train", "many"), "--train"),
-    (("--colour", "blue"), "--colour")])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--train", 0), "--train"),
+        (("--test", -1), "--test"),
+        (("--seed", -3), "--seed"),
+        (("--out", SCRIPT), "--out"),
+        (("--out", SCRIPT / "inside"), "--out"),
+        (("--train", "many"), "--train"),
+        (("--colour", "blue"), "--colour"),
+    ],
+)
 def test_wrong_options_end_in_one_line(options, named):
     result = run(*options)
     assert result.returncode == 2 and result.stdout == ""

@@ -63,7 +63,9 @@ def find_differences(answers):
             if original is None:
                 messages.append(f"{where} is said to be as in {piece.source}, which has none")
             elif original.source is not None:
-                messages.append(f"{where} is said to be as in {piece.source}, which has it from {original.source}: name that")
+                messages.append(
+                    f"{where} is said to be as in {piece.source}, which has it from {original.source}: name that"
+                )
             elif original.text != piece.text:
                 messages.append(f"{where} is not as in {piece.source}")
                 mends.append((piece, original))

@@ -1,6 +1,6 @@
 """Exercise 1, bin_dataset, in TensorFlow: read pictures of newts with their masks, and make batches of tensors of them.
 
-A picture becomes red, green and blue from 0 to 1; its mask becomes the target, 1 where there is a newt and 0 elsewhere.
+A picture becomes red, green and blue from -1 to 1; its mask becomes the target, 1 where there is a newt, else 0.
 Reading is NumPy and OpenCV, the same in all four frameworks. They part at `to_tensor`, where a batch becomes theirs.
 Run it without options, or see --help; `--data my_newts` checks pictures and masks of your own.
 """
@@ -84,7 +84,7 @@ def read_mask(path):
 
 
 def load_newts(folder, size):
-    """Return names, images (pictures, size, size, 3) float32 from 0 to 1, and targets (pictures, size, size) uint8."""
+    """Return names, images (pictures, size, size, 3) float32 from -1 to 1, and targets (pictures, size, size) uint8."""
     image_paths, mask_paths = find_pictures(folder / "images"), find_pictures(folder / "seg_images")
     for name in sorted(image_paths.keys() ^ mask_paths.keys()):
         lack = "mask in seg_images/" if name in image_paths else "picture in images/"
@@ -98,7 +98,7 @@ def load_newts(folder, size):
         images.append(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
         # INTER_NEAREST would take each new pixel's top left corner, and so shift the mask; _EXACT takes its middle.
         targets.append(cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT))
-    return list(image_paths), np.float32(images) / 255, np.stack(targets)
+    return list(image_paths), np.float32(images) / 127.5 - 1, np.stack(targets)
 
 
 def draw_batches(images, targets, options, rng):
@@ -182,7 +182,8 @@ def main():
 
     for part, (names, images, targets) in newts.items():
         for name, image, target in zip(names, tqdm(images, desc=part), targets, strict=True):
-            panels = {"image": image, "target": target, "image where newt": image * target[..., None]}
+            shown = (image + 1) / 2  # from 0 to 1
+            panels = {"image": shown, "target": target, "image where newt": shown * target[..., None]}
             save_picture(options.out / "pictures" / part / f"{name}.png", panels)
         metrics["pictures"][part], metrics["newt_share"][part] = len(names), float(targets.mean())
         print(f"{part}: {len(names)} pictures, {targets.mean():.1%} of their pixels are newt")
