@@ -78,10 +78,7 @@ def load_newts(folder, size):
 
 
 def draw_batches(images, targets, options, rng):
-    """Yield options.iterations times [images, targets] of options.batch pictures, mirrored at random.
-
-    All pictures come once, in random order, before any comes again.
-    """
+    """Yield options.iterations batches [images, targets], mirrored at random; each picture once before any again."""
     order = []
     for _ in range(options.iterations):
         while len(order) < options.batch:
@@ -194,7 +191,5 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except OSError as error:  # a folder that may not be read or written, a full disk
-        stop(f"{error.filename}: {error.strerror}: mend that, or choose another folder with --out")
-    except KeyboardInterrupt:
-        stop("interrupted")
+    except (OSError, KeyboardInterrupt) as error:  # a folder that may not be written, a full disk; Ctrl-C
+        stop(f"{error}: mend that, or choose another folder with --out" if str(error) else "interrupted")

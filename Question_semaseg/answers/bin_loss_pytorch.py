@@ -48,14 +48,13 @@ def build_network(rng, device):
 
 def compute_loss(logits, targets):
     """Return sigmoid cross entropy, the mean over all pixels; logits and targets (batch, 1, height, width)."""
-    # From logits, not from torch.sigmoid(logits): at a logit of -104 that is 0 in float32, and its logarithm infinite.
+    # From logits, not from torch.sigmoid(logits): at a logit of 17 that is 1 in float32, and log(1 - 1) infinite.
     return functional.binary_cross_entropy_with_logits(logits, targets)
 
 
 def learning_rate(iteration, options):
     """Return the rate at an iteration, counted from 0: up to --lr over the first 300, down again in the last fifth."""
-    # At the full rate from the start, differences in rounding would grow a thousandfold in ten steps, and the curves of
-    # the four frameworks would part.
+    # At the full rate from the start, differences in rounding would grow so fast that the four curves would part.
     return options.lr * min(((iteration + 1) / 300) ** 3, 1, 5 * (1 - iteration / options.iterations))
 
 
@@ -184,10 +183,7 @@ def load_newts(folder, size):
 
 
 def draw_batches(images, targets, options, rng):
-    """Yield options.iterations times [images, targets] of options.batch pictures, mirrored at random.
-
-    All pictures come once, in random order, before any comes again.
-    """
+    """Yield options.iterations batches [images, targets], mirrored at random; each picture once before any again."""
     order = []
     for _ in range(options.iterations):
         while len(order) < options.batch:
@@ -295,7 +291,5 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except OSError as error:  # a folder that may not be read or written, a full disk
-        stop(f"{error.filename}: {error.strerror}: mend that, or choose another folder with --out")
-    except KeyboardInterrupt:
-        stop("interrupted")
+    except (OSError, KeyboardInterrupt) as error:  # a folder that may not be written, a full disk; Ctrl-C
+        stop(f"{error}: mend that, or choose another folder with --out" if str(error) else "interrupted")

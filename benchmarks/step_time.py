@@ -1,0 +1,160 @@
+"""Milliseconds per training step of each answer against a bare loop of the same network, and time to the first step.
+
+    python benchmarks/step_time.py [--exercise bin_test] [--frameworks "pytorch keras"] [--steps 15] [--rounds 5]
+
+The answer's own `train` draws its batches, turns them into tensors, shows its bar and keeps its losses. The bare loop
+steps on one batch that lies in memory as tensors, and does nothing else. The two take turns in one process, so that
+whatever else the machine is doing falls on both; what counts is their ratio. The first steps of each turn, in which a
+framework compiles and warms up, are left out; the time from the start of the script to the end of its first step is
+measured by itself, in a process of its own.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FRAMEWORKS = ("pytorch", "tensorflow", "keras", "chainer")
+WARM_UP = 4  # steps of each turn that do not count
+
+
+def load_script(path):
+    """Import an answer as a module; it does nothing until it is called."""
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    script = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(script)
+    return script
+
+
+# Each of these returns a function that takes one step on tensors and waits for its loss.
+def bare_pytorch(script, network, images, targets):
+    optimizer = script.torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
+    network.train()
+
+    def step():
+        loss = script.compute_loss(network(images), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def bare_tensorflow(script, network, images, targets):
+    tf = script.tf
+    weights = network.trainable_variables
+    velocities = [tf.Variable(tf.zeros_like(weight)) for weight in weights]
+
+    @tf.function
+    def graph():
+        with tf.GradientTape() as tape:
+            loss = script.compute_loss(network(images, training=True), targets)
+        for weight, velocity, gradient in zip(weights, velocities, tape.gradient(loss, weights), strict=True):
+            velocity.assign(0.9 * velocity - 1e-4 * gradient)
+            weight.assign_add(velocity)
+        return loss
+
+    return lambda: float(graph())
+
+
+def bare_keras(script, network, images, targets):
+    optimizer = script.keras.optimizers.SGD(1e-4, momentum=0.9)
+    network.compile(optimizer, loss=lambda truth, logits: script.compute_loss(logits, truth), jit_compile=False)
+    return lambda: float(network.train_on_batch(images, targets))
+
+
+def bare_chainer(script, network, images, targets):
+    optimizer = script.chainer.optimizers.MomentumSGD(lr=1e-4, momentum=0.9).setup(network)
+
+    def step():
+        loss = script.compute_loss(network(images), targets)
+        network.cleargrads()
+        loss.backward()
+        optimizer.update()
+        return float(loss.array)
+
+    return step
+
+
+def measure(path, steps, rounds):
+    """Return {"script": [ms of each step], "bare": [...]} of one answer, the two taking turns."""
+    script = load_script(path)
+    framework = path.stem.rpartition("_")[2]
+    device, rng = script.pick_device("cpu"), np.random.default_rng(0)
+    options = SimpleNamespace(iterations=WARM_UP + steps, batch=script.BATCH, lr=1e-4, seed=0)
+    _, images, targets = script.load_newts(REPOSITORY / "Dataset" / "train", script.SIZE)
+    network = script.build_network(rng, device)
+    draw_batches, stamps = script.draw_batches, []
+
+    def stamped_batches(*arguments):
+        for batch in draw_batches(*arguments):
+            yield batch
+            stamps.append(time.perf_counter())  # the answer has come back for the next batch: its step is done
+
+    script.draw_batches = stamped_batches
+    batch = next(draw_batches(images, targets[..., None], options, rng))
+    step = globals()[f"bare_{framework}"](script, network, *(script.to_tensor(array, device) for array in batch))
+    times = {"script": [], "bare": []}
+    for _ in range(rounds):
+        stamps.clear()
+        script.train(network, images, targets, options, device, rng)
+        times["script"] += np.diff(stamps)[WARM_UP - 1 :].tolist()
+        if framework == "keras":  # train has compiled the network anew
+            step = bare_keras(script, network, *(script.to_tensor(array, device) for array in batch))
+        stamps.clear()
+        for _ in range(options.iterations):
+            step()
+            stamps.append(time.perf_counter())
+        times["bare"] += np.diff(stamps)[WARM_UP - 1 :].tolist()
+    return {name: [1000 * seconds for seconds in values] for name, values in times.items()}
+
+
+def seconds_to_first_step(path):
+    """Return the seconds that `--train --iterations 1` takes from the start of Python to the end."""
+    with tempfile.TemporaryDirectory() as out:
+        start = time.perf_counter()
+        command = [sys.executable, str(path), "--train", "--iterations", "1", "--device", "cpu", "--out", out]
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--exercise", default="bin_test")
+    parser.add_argument("--frameworks", default=" ".join(FRAMEWORKS))
+    parser.add_argument("--steps", type=int, default=15, help="steps that count in each turn (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each (%(default)s)")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(measure(options.child, options.steps, options.rounds)))
+        return
+    table = Table("framework", "script, ms a step", "bare loop, ms a step", "ratio", "to the first step, s")
+    for framework in options.frameworks.split():
+        (path,) = REPOSITORY.glob(f"Question_*/answers/{options.exercise}_{framework}.py")
+        first = seconds_to_first_step(path)
+        command = [sys.executable, __file__, "--child", str(path)]
+        command += ["--steps", str(options.steps), "--rounds", str(options.rounds)]
+        child = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        times = json.loads(child.stdout.splitlines()[-1])
+        script, bare = median(times["script"]), median(times["bare"])
+        table.add_row(framework, f"{script:.1f}", f"{bare:.1f}", f"{script / bare:.3f}", f"{first:.1f}")
+    Console().print(table)
+    print(f"{options.exercise}, medians of {options.rounds} x {options.steps} steps, {os.cpu_count()} cores")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What several tests use: the answers, a made data set with all that real ones hold, and a way to run a script alone."""
+
+import ast
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the same on a machine with a GPU
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(ROOT.glob("Question_*/answers/*.py"))
+FRAMEWORKS = ("pytorch", "tensorflow", "keras", "chainer")
+AKAHARA, MADARA, GREY = (127, 0, 0), (0, 127, 0), (150, 140, 130)
+sys.path.insert(0, str(ROOT / "tools"))
+
+
+def find_options(script):
+    """Return the names of all options in a script, as in ["--train", "--test", ...]."""
+    calls = [node for node in ast.walk(ast.parse(script.read_text("utf-8"))) if isinstance(node, ast.Call)]
+    added = [node.args[0].value for node in calls if getattr(node.func, "attr", "") == "add_argument"]
+    assert {"--data", "--out", "--seed", "--device"} <= set(added)
+    return added
+
+
+@functools.cache
+def load(script):
+    """Return a script as a module. Two frameworks in one process disturb each other, so this is for PyTorch's."""
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_python(*arguments, cwd, timeout=300):
+    """Run Python with the arguments in folder cwd and return what came of it."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", timeout=timeout)
+
+
+def encode(suffix, picture, *flags):
+    """Return the bytes of a picture, its channels red-green-blue(-alpha), as a file of that suffix."""
+    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[picture.shape[2]]
+    return cv2.imencode(suffix, picture[..., order], list(flags))[1].tobytes()
+
+
+def draw(height, width, colour, red=127):
+    """Return a picture of a newt in grey surroundings and its mask, in which akahara may be red 128."""
+    shape = np.zeros((height, width), np.uint8)
+    cv2.ellipse(shape, (width // 2, height // 3), (width // 3, height // 4), 20, 0, 360, 1, -1)
+    noise = np.random.default_rng(height).integers(0, 40, (height, width, 1), np.uint8)
+    mask = shape[..., None] * np.uint8(colour)
+    mask[mask == 127] = red
+    picture = np.where(shape[..., None] > 0, np.uint8(colour) + 60, np.uint8(GREY)) + noise
+    return picture, mask
+
+
+def write(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def write_newts(folder):
+    """Make a data set of 5 and 3 pictures of different sizes, kinds and spellings, with hidden files among them."""
+    for part in ("train", "test"):
+        images, masks = folder / part / "images", folder / part / "seg_images"
+        picture, mask = draw(40, 60, AKAHARA, red=128)
+        write(images / "akahara" / "one 一.jpg", encode(".jpg", picture))
+        write(masks / "akahara" / "one 一.png", encode(".png", mask))
+        picture, mask = draw(57, 33, MADARA)
+        write(images / "Madara" / "TWO.JPG", encode(".jpg", picture))
+        write(masks / "madara" / "Two.PNG", encode(".png", mask))
+        picture, mask = draw(64, 64, AKAHARA)
+        write(images / "akahara" / "grey.jpeg", encode(".jpg", picture[..., :1]))
+        write(masks / "akahara" / "grey.png", encode(".png", mask))
+        if part == "train":
+            picture, mask = draw(20, 90, MADARA, red=128)
+            alpha = np.full((20, 90, 1), 255, np.uint8)
+            write(images / "madara" / "clear.png", encode(".png", np.dstack([picture, alpha // 2])))
+            write(masks / "madara" / "clear.png", encode(".png", np.dstack([mask, alpha])))
+            picture, mask = draw(8, 8, AKAHARA)
+            write(images / "small.PNG", encode(".png", picture))
+            write(masks / "small.png", encode(".png", mask))
+        write(images / ".hidden.jpg", b"no picture")
+        write(images / ".trash" / "old.jpg", b"no picture")
+        write(masks / "akahara" / "._one 一.png", b"no picture")
+        write(masks / "notes.txt", b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def newts(tmp_path_factory):
+    """The made data set; for reading only."""
+    return write_newts(tmp_path_factory.mktemp("いもり の data"))

@@ -1,0 +1,332 @@
+"""What every answer promises its user, over each script that there is: whatever is listed here is run alone."""
+
+import ast
+import csv
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from conftest import FRAMEWORKS, ROOT, SCRIPTS, draw, encode, find_options, run_python, write, write_newts
+
+WEIGHTS = {
+    "pytorch": ["weights.pt"],
+    "tensorflow": ["weights.data-00000-of-00001", "weights.index"],
+    "keras": ["network.weights.h5"],
+    "chainer": ["weights.npz"],
+}
+VALUES = {"--iterations": 3, "--batch": 2, "--lr": 0.05, "--size": 32, "--seed": 1, "--device": "cpu", "--out": "out 出力"}
+TRAINED = [script for script in SCRIPTS if "--lr" in find_options(script)]
+by_name = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+
+
+def test_there_are_answers():
+    assert len(SCRIPTS) >= 12 and TRAINED
+    assert {script.stem.rsplit("_", 1)[1] for script in SCRIPTS} == set(FRAMEWORKS)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory, newts):
+    """Run a script, copied alone into an empty folder, with all its options, once: (its folder, what came of it)."""
+    done = {}
+
+    def run_once(script):
+        if script not in done:
+            folder = tmp_path_factory.mktemp("一つ だけ")
+            shutil.copy(script, folder)
+            arguments = []
+            for option in find_options(script):
+                if option not in ("--train", "--test"):
+                    arguments.append((VALUES | {"--data": newts})[option])
+                arguments.insert(len(arguments) - (option not in ("--train", "--test")), option)
+            done[script] = folder, run_python(script.name, *arguments, cwd=folder)
+        return done[script]
+
+    return run_once
+
+
+def list_files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@by_name
+def test_runs_alone_with_every_option_and_writes_what_it_must(run, script):
+    exercise, framework = script.stem.rsplit("_", 1)
+    folder, result = run(script)
+    assert result.returncode == 0, result.stderr
+    assert f"Written to {VALUES['--out']}" in result.stdout.splitlines()[-1]
+    assert "Traceback" not in result.stderr and "Warning" not in result.stderr
+    assert {path.name for path in folder.iterdir()} == {script.name, VALUES["--out"]}
+    out = folder / VALUES["--out"]
+    files = list_files(out)
+    assert not [file for file in files if "/." in f"/{file}"], "left over"
+
+    metrics = json.loads((out / "metrics.json").read_text("utf-8"))
+    told = {"exercise": exercise, "framework": framework, "device": "cpu", "seed": 1, "iterations": 3}
+    assert {name: metrics[name] for name in told} == told
+    assert {"python", framework, "numpy"} <= metrics["versions"].keys()
+    assert metrics["milliseconds_per_iteration"] == pytest.approx(1000 * metrics["seconds"] / 3)
+    assert metrics["seconds"] > 0
+    assert sys.platform == "win32" or 50 < metrics["peak_memory_mb"] < 20_000
+    if script in TRAINED:
+        with open(out / "loss.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["iteration"] for row in rows] == ["1", "2", "3"]
+        assert float(rows[-1]["loss"]) == metrics["final_loss"]
+        assert all(0 < float(row["loss"]) < 10 for row in rows)
+        assert isinstance(metrics["parameters"], int) and metrics["parameters"] > 1000
+        assert set(WEIGHTS[framework]) <= set(files)
+        assert sum((out / name).stat().st_size for name in WEIGHTS[framework]) > 4 * metrics["parameters"]
+    if exercise.startswith("bin_") and script in TRAINED:  # 5 convolutions of 32 to 32 channels, one of 3, one to 1
+        assert metrics["parameters"] == 5 * (32 * 32 * 9 + 32) + (3 * 32 * 9 + 32) + (32 + 1) + 6 * 64
+    if exercise.endswith("_dataset"):
+        assert metrics["pictures"] == {"train": 5, "test": 3}
+        assert len([file for file in files if file.startswith("pictures/")]) == 8
+    assert ("miou" in metrics) == (exercise not in ("bin_dataset", "bin_loss", "semaseg_dataset", "semaseg_loss"))
+
+
+def read_classes(picture, classes):
+    """Return the index of the class at each pixel of a mask or of a prediction, whose newts may be white."""
+    akahara, madara = picture[..., 0] > 100, picture[..., 1] > 100
+    return np.where(akahara, 1, np.where(madara, classes.index("madara") if "madara" in classes else 1, 0))
+
+
+@pytest.mark.parametrize("script", [script for script in TRAINED if "_loss_" not in script.name], ids=lambda s: s.stem)
+def test_measures_are_those_of_the_predictions_written(run, newts, script):
+    out = run(script)[0] / VALUES["--out"]
+    metrics = json.loads((out / "metrics.json").read_text("utf-8"))
+    classes = list(metrics["iou"])
+    masks = {
+        path.relative_to(newts / "test/seg_images").with_suffix("").as_posix().lower(): path
+        for path in (newts / "test/seg_images").glob("*/[!.]*")
+    }
+    pairs = []
+    for name, path in masks.items():
+        assert cv2.imread(out / "pictures" / f"{name}.png").shape[1] > 300
+        prediction = cv2.imread(out / "predictions" / f"{name}.png", cv2.IMREAD_COLOR_RGB)
+        mask = cv2.imread(path, cv2.IMREAD_COLOR_RGB)
+        # Each new pixel takes the old one under its middle.
+        rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(prediction.shape, mask.shape[:2]))
+        pairs.append((read_classes(mask[rows][:, columns], classes), read_classes(prediction, classes)))
+    truth, prediction = (np.concatenate([pair[i].ravel() for pair in pairs]) for i in (0, 1))
+    assert len(pairs) == 3 and len(list_files(out / "predictions")) == len(list_files(out / "pictures")) == 3
+    assert metrics["pixel_accuracy"] == pytest.approx((truth == prediction).mean())
+    for index, name in enumerate(classes):
+        both, either = (truth == index) & (prediction == index), (truth == index) | (prediction == index)
+        assert metrics["iou"][name] == pytest.approx(both.sum() / either.sum())
+    assert metrics["miou"] == pytest.approx(np.mean(list(metrics["iou"].values())))
+
+
+# Each kind of wrong input: (its options beyond the right ones, what the line must hold); it may spoil the data.
+def no_such_folder(data):
+    return ["--data", data / "nowhere"], "nowhere"
+
+
+def no_images(data):
+    shutil.rmtree(data / "train/images")
+    write(data / "train/images/notes.txt", b"")
+    return [], str(data / "train/images")
+
+
+def image_without_mask(data):
+    (data / "train/seg_images/akahara/grey.png").unlink()
+    return [], "grey.jpeg"
+
+
+def mask_without_image(data):
+    (data / "train/images/akahara/grey.jpeg").unlink()
+    return [], "grey.png"
+
+
+def no_picture(data):
+    write(data / "train/images/akahara/grey.jpeg", b"a text, by name a picture\n")
+    return [], "grey.jpeg"
+
+
+def cut_off(data):
+    path = data / "train/images/Madara/TWO.JPG"
+    write(path, path.read_bytes()[:-200])
+    return [], "TWO.JPG"
+
+
+def other_size(data):
+    write(data / "train/seg_images/akahara/grey.png", encode(".png", draw(64, 65, (127, 0, 0))[1]))
+    return [], "grey.png"
+
+
+def jpeg_mask(data):
+    path = data / "train/seg_images/akahara/grey.png"
+    path.unlink()
+    write(path.with_suffix(".jpg"), encode(".jpg", draw(64, 64, (127, 0, 0))[1]))
+    return [], "JPEG"
+
+
+def wrong_in_test_only(data):
+    write(data / "test/seg_images/akahara/grey.png", encode(".png", np.full((64, 64, 3), 9, np.uint8)))
+    return [], "[9, 9, 9]"
+
+
+def size(data):
+    return ["--size", "0"], "--size 0"
+
+
+def device(data):
+    return ["--device", "cuda"], "--device cuda"
+
+
+def iterations(data):
+    return ["--iterations", "0"], "--iterations 0"
+
+
+def batch(data):
+    return ["--batch", "two"], "--batch"
+
+
+def out_is_a_file(data):
+    return ["--out", data / "test/images/.hidden.jpg"], ".hidden.jpg"
+
+
+def unknown_option(data):
+    return ["--epochs", "3"], "--epochs"
+
+
+def rate(data):
+    return ["--lr", "nan"], "--lr nan"
+
+
+def no_weights(data):
+    return ["--test"], "weights"
+
+
+def far_too_high_rate(data):
+    return ["--lr", "1e30"], "--lr 1e+30"
+
+
+ANY = [no_such_folder, no_images, image_without_mask, mask_without_image, no_picture, cut_off, other_size, jpeg_mask]
+ANY += [wrong_in_test_only, size, device, iterations, batch, out_is_a_file, unknown_option]
+TRAINING = [rate, no_weights, far_too_high_rate]
+
+
+def pair_up():
+    """Return pairs of a script and a kind of wrong input, so that each of either comes at least once."""
+    of_training = list(zip(TRAINED[:: max(1, len(TRAINED) // len(TRAINING))], TRAINING, strict=False))
+    rest = [script for script in SCRIPTS if script not in dict(of_training)]
+    number = max(len(rest), len(ANY))
+    return of_training + list(itertools.islice(zip(itertools.cycle(rest), itertools.cycle(ANY), strict=False), number))
+
+
+def name_pair(value):
+    return getattr(value, "stem", None) or value.__name__
+
+
+def test_each_script_and_each_wrong_input_has_its_turn():
+    scripts, kinds = map(set, zip(*pair_up(), strict=True))
+    assert scripts == set(SCRIPTS) and kinds == {*ANY, *TRAINING}
+
+
+@pytest.mark.parametrize("script, kind", pair_up(), ids=name_pair)
+def test_wrong_input_ends_in_one_line(tmp_path, script, kind):
+    data = write_newts(tmp_path / "いもり の data")
+    options, named = kind(data)
+    before = list_files(tmp_path)
+    right = ["--iterations", 1, "--batch", 2, "--size", 16, "--device", "cpu", "--data", data, "--out", tmp_path / "o"]
+    result = run_python(script, *right, *options, cwd=tmp_path)
+    lines = [line for line in result.stderr.splitlines() if line and "\r" not in line and "it/s" not in line]
+    assert result.returncode == 2, result.stderr
+    assert len(lines) == 1 and lines[0].startswith(f"{script.name}: ") and named in lines[0]
+    assert "Traceback" not in result.stderr and "Written" not in result.stdout
+    assert list_files(tmp_path) == before
+
+
+# Runs in a process of its own: tests with the weights that training saved, then with those that are none of its own.
+LOAD = """
+import importlib.util, json, sys
+from pathlib import Path
+script, out, data = map(Path, sys.argv[1:])
+spec = importlib.util.spec_from_file_location("answer", script)
+answer = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(answer)
+numbers = ["--batch", "2", "--size", "32", "--device", "cpu"]
+sys.argv = [script.name, "--test", "--out", str(out), "--data", str(data), *numbers]
+answer.main()
+network = answer.build_network(answer.np.random.default_rng(0), "cpu")
+
+
+def other(kernel, blocks):  # as the network is, but for the size of its kernels or the number of its convolutions
+    if answer.FRAMEWORK == "pytorch":
+        nn = answer.nn
+        layers = [part for i in range(blocks) for part in
+                  (nn.Conv2d(32 if i else 3, 32, kernel), nn.ReLU(), nn.BatchNorm2d(32))]
+        return nn.Sequential(*layers, nn.Conv2d(32, 1, 1))
+    if answer.FRAMEWORK == "chainer":
+        links, network = answer.links, answer.chainer.Sequential()
+        for i in range(blocks):
+            network.append(links.Convolution2D(32 if i else 3, 32, kernel))
+            network.append(answer.functions.relu)
+            network.append(links.BatchNormalization(32))
+        network.append(links.Convolution2D(32, 1, 1))
+        return network
+    if answer.FRAMEWORK == "keras":
+        x = inputs = answer.keras.Input((None, None, 3))
+        for i in range(blocks):
+            x = answer.keras.layers.Conv2D(32, kernel, padding="same")(x)
+            x = answer.keras.layers.BatchNormalization()(x)
+        return answer.keras.Model(inputs, answer.keras.layers.Conv2D(1, 1)(x))
+    rng = answer.np.random.default_rng(0)
+    network = answer.Network(rng)
+    network.convs = [answer.Conv(rng, 32 if i else 3, 32, kernel) for i in range(blocks)]
+    network.norms = [answer.BatchNorm(32) for _ in range(blocks)]
+    return network
+
+
+def attempt(what):
+    try:
+        answer.load_weights(network, out, "cpu")
+        print(what, "was taken", file=sys.stderr)
+    except SystemExit as end:
+        print(what, end.code, file=sys.stderr)
+
+
+print("=====", file=sys.stderr)
+for kernel, blocks in ((1, 6), (3, 5), (3, 7)):
+    answer.save_weights(other(kernel, blocks), out)
+    attempt(f"kernel {kernel}, {blocks} blocks:")
+answer.save_weights(network, out)
+path = next(path for path in sorted(out.iterdir()) if "weights" in path.name)
+data = path.read_bytes()
+for place in (0, len(data) // 2, len(data) - 30):
+    path.write_bytes(data[:place])
+    attempt(f"cut at {place}:")
+path.write_bytes(data[: len(data) // 2] + bytes(2000) + data[len(data) // 2 + 2000 :])
+attempt("zeros in the middle:")
+path.write_bytes(data)
+answer.load_weights(network, out, "cpu")
+path.unlink()
+attempt("missing:")
+"""
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_testing_with_saved_weights(run, newts, tmp_path, framework):
+    """--test alone gives what one go gave and keeps what training told; weights that are not its own give the line."""
+    script = next(script for script in SCRIPTS if script.stem == f"bin_test_{framework}")
+    first = run(script)[0] / VALUES["--out"]
+    out = shutil.copytree(first, tmp_path / "out")
+    shutil.rmtree(out / "predictions")
+    result = run_python("-c", LOAD, script, out, newts, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    before, after = (json.loads((folder / "metrics.json").read_text("utf-8")) for folder in (first, out))
+    assert after == before
+    for path in (first / "predictions").rglob("*.png"):
+        assert (out / path.relative_to(first)).read_bytes() == path.read_bytes()
+    lines = result.stderr.split("=====\n")[1].splitlines()
+    told, ends = lines[::2], lines[1::2]
+    assert [end.rsplit(": ")[-1] for end in ends] == ["2"] * 8, lines
+    assert all(line.startswith(f"bin_test_{framework}.py: {out}") and "weights" in line for line in told)
+    assert all("not the weights of this network" in line for line in told[:-1]) and "no such file" in told[-1]
