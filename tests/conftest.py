@@ -1,4 +1,4 @@
-"""What several tests use: the answers, a made data set with all that real ones hold, and a way to run a script alone."""
+"""What several tests use: the answers, a made data set with all that real ones hold, a way to run a script alone."""
 
 import ast
 import functools

@@ -1,19 +1,17 @@
 """What every answer promises its user, over each script that there is: whatever is listed here is run alone."""
 
-import ast
 import csv
 import itertools
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 
 import cv2
 import numpy as np
 import pytest
-from conftest import FRAMEWORKS, ROOT, SCRIPTS, draw, encode, find_options, run_python, write, write_newts
+from conftest import FRAMEWORKS, SCRIPTS, draw, encode, find_options, run_python, write, write_newts
 
 WEIGHTS = {
     "pytorch": ["weights.pt"],
@@ -21,7 +19,8 @@ WEIGHTS = {
     "keras": ["network.weights.h5"],
     "chainer": ["weights.npz"],
 }
-VALUES = {"--iterations": 3, "--batch": 2, "--lr": 0.05, "--size": 32, "--seed": 1, "--device": "cpu", "--out": "out 出力"}
+VALUES = {"--iterations": 3, "--batch": 2, "--lr": 0.05, "--size": 32, "--seed": 1, "--device": "cpu"}
+VALUES |= {"--out": "out 出力"}
 TRAINED = [script for script in SCRIPTS if "--lr" in find_options(script)]
 by_name = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 
@@ -112,7 +111,8 @@ def test_measures_are_those_of_the_predictions_written(run, newts, script):
         prediction = cv2.imread(out / "predictions" / f"{name}.png", cv2.IMREAD_COLOR_RGB)
         mask = cv2.imread(path, cv2.IMREAD_COLOR_RGB)
         # Each new pixel takes the old one under its middle.
-        rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(prediction.shape, mask.shape[:2]))
+        sides = zip(prediction.shape[:2], mask.shape[:2], strict=True)
+        rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in sides)
         pairs.append((read_classes(mask[rows][:, columns], classes), read_classes(prediction, classes)))
     truth, prediction = (np.concatenate([pair[i].ravel() for pair in pairs]) for i in (0, 1))
     assert len(pairs) == 3 and len(list_files(out / "predictions")) == len(list_files(out / "pictures")) == 3
@@ -508,7 +508,7 @@ except SystemExit as end:
 
 
 def test_a_checkpoint_of_two_files_is_never_mixed(tmp_path):
-    """TensorFlow writes an index and a file of numbers: killed between the two, the script knows, old or new or none."""
+    """TensorFlow writes an index and a file of numbers: killed between the two, a script has old or new or says so."""
     script = next(script for script in SCRIPTS if script.stem == "bin_loss_tensorflow")
     result = run_python("-c", MIXED, script, tmp_path / "out", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

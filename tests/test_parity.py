@@ -35,6 +35,8 @@ def tensors(*arrays):
 
 
 def forward(network, images):
+    if framework == "pytorch":
+        network.train()
     return network(images, training=True) if framework in ("tensorflow", "keras") else network(images)
 
 
@@ -81,6 +83,8 @@ def gradients(network, images, targets):
                                                   for weight in weights(network)])
     logits = forward(network, images)
     loss = answer.compute_loss(logits, targets)
+    if framework == "chainer":
+        network.cleargrads()
     loss.backward()
     if framework == "chainer":
         return logits, loss.array, [weight.grad for weight in weights(network)]
@@ -164,7 +168,7 @@ def compare(numbers, what, names, relative=False):
 @pytest.mark.parametrize("name", ["images", "targets", "tensor_images", "tensor_targets", "start"])
 def test_pictures_masks_and_first_weights_are_equal_bit_for_bit(numbers, name):
     first = numbers["pytorch"][name]
-    assert first.size > 10_000 and len(np.unique(first)) > 1
+    assert first.size > 9_000 and len(np.unique(first)) > 1
     for framework in FRAMEWORKS[1:]:
         assert numbers[framework][name].dtype == first.dtype
         assert np.array_equal(numbers[framework][name], first)
@@ -178,8 +182,8 @@ def test_batches_are_equal_bit_for_bit(numbers, name):
 
 def test_same_weights_give_the_same_logits_and_loss(numbers):
     assert numbers["pytorch"]["logits"].std() > 0.1
-    for name in ("logits", "logits_untrained", "loss"):
-        assert max(compare(numbers, name, [name]).values()) < 1e-4
+    tables = [compare(numbers, name, [name]) for name in ("logits", "logits_untrained", "loss")]
+    assert max(max(table.values()) for table in tables) < 1e-4
 
 
 def test_same_weights_give_the_same_gradients(numbers):
