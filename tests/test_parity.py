@@ -34,10 +34,12 @@ def tensors(*arrays):
     return [answer.to_tensor(array, "cpu") for array in arrays]
 
 
-def forward(network, images):
+def forward(network, images, training):
     if framework == "pytorch":
-        network.train()
-    return network(images, training=True) if framework in ("tensorflow", "keras") else network(images)
+        network.train(training)
+    if framework == "chainer":
+        answer.chainer.config.train = training
+    return network(images, training=training) if framework in ("tensorflow", "keras") else network(images)
 
 
 def channels_last(logits):
@@ -73,22 +75,21 @@ def averages(network):
     return [np.array(average) for _, averages in layers(network) for average in averages]
 
 
-def gradients(network, images, targets):
+def gradients(network, images, targets, training):
     if framework in ("tensorflow", "keras"):
         import tensorflow as tf
         with tf.GradientTape() as tape:
-            logits = forward(network, images)
+            logits = forward(network, images, training)
             loss = answer.compute_loss(logits, targets)
         return logits, loss, tape.gradient(loss, [getattr(weight, "value", weight) if framework == "keras" else weight
                                                   for weight in weights(network)])
-    logits = forward(network, images)
+    logits = forward(network, images, training)
     loss = answer.compute_loss(logits, targets)
-    if framework == "chainer":
-        network.cleargrads()
+    network.cleargrads() if framework == "chainer" else network.zero_grad()
     loss.backward()
     if framework == "chainer":
         return logits, loss.array, [weight.grad for weight in weights(network)]
-    return logits, loss.detach(), [weight.grad for weight in weights(network)]
+    return logits, loss.detach(), [weight.grad.clone() for weight in weights(network)]
 
 
 # What the script itself does: training, from the command line on.
@@ -113,15 +114,16 @@ numbers["start"] = np.concatenate([as_pytorch(weight if framework != "chainer" e
                                    .ravel() if framework != "pytorch" else weight.detach().numpy().ravel()
                                    for weight in weights(network)])
 numbers["logits_untrained"] = answer.predict(network, images[:5], options, "cpu")
-logits, loss, slopes = gradients(network, *tensors(*batches[0]))
-numbers["logits"], numbers["loss"] = channels_last(logits), np.asarray(loss)
-for number, slope in enumerate(slopes):
-    numbers[f"gradient_{number:02}"] = as_pytorch(slope)
+for mode, training in (("inference", False), ("training", True)):
+    logits, loss, slopes = gradients(network, *tensors(*batches[0]), training)
+    numbers[f"{mode}_logits"], numbers[f"{mode}_loss"] = channels_last(logits), np.asarray(loss)
+    for number, slope in enumerate(slopes):
+        numbers[f"{mode}_gradient_{number:02}"] = as_pytorch(slope)
 
 # Batch norm after one batch of 2 x 4 x 4 pixels, where n and n - 1 differ.
 network = answer.build_network(np.random.default_rng(seed), "cpu")
 numbers["tiny"] = images[:2, 20:24, 20:24]
-forward(network, *tensors(numbers["tiny"]))
+forward(network, *tensors(numbers["tiny"]), True)
 numbers["tiny_mean"], numbers["tiny_variance"] = averages(network)[:2]
 
 # The network after training.
@@ -180,17 +182,29 @@ def test_batches_are_equal_bit_for_bit(numbers, name):
         assert np.array_equal(numbers[framework][name], numbers["pytorch"][name])
 
 
-def test_same_weights_give_the_same_logits_and_loss(numbers):
-    assert numbers["pytorch"]["logits"].std() > 0.1
-    tables = [compare(numbers, name, [name]) for name in ("logits", "logits_untrained", "loss")]
-    assert max(max(table.values()) for table in tables) < 1e-4
+# In training, batch norm divides by what it measures in the batch, and float32 lets the frameworks measure apart: on
+# channels-last tensors PyTorch's own batch norm alone lies up to 5e-4 from the same in float64, Keras' and Chainer's
+# as far, and six of them follow one another. No framework is nearer to float64 than the others.
+BOUNDS = {"inference": 1e-4, "training": 5e-3}
 
 
-def test_same_weights_give_the_same_gradients(numbers):
-    names = sorted(name for name in numbers["pytorch"] if name.startswith("gradient_"))
+@pytest.mark.parametrize("mode", BOUNDS)
+def test_same_weights_give_the_same_logits_and_loss(numbers, mode):
+    assert numbers["pytorch"][f"{mode}_logits"].std() > 0.1
+    assert max(compare(numbers, f"{mode}_logits", [f"{mode}_logits"]).values()) < BOUNDS[mode]
+    assert max(compare(numbers, f"{mode}_loss", [f"{mode}_loss"]).values()) < 1e-4
+
+
+def test_predict_gives_the_same_logits(numbers):
+    assert max(compare(numbers, "logits_untrained", ["logits_untrained"]).values()) < 1e-4
+
+
+@pytest.mark.parametrize("mode", BOUNDS)
+def test_same_weights_give_the_same_gradients(numbers, mode):
+    names = sorted(name for name in numbers["pytorch"] if name.startswith(f"{mode}_gradient_"))
     assert len(names) == 7 * 2 + 6 * 2
-    assert max(np.abs(numbers["pytorch"][name]).max() for name in names) > 0.01
-    assert max(compare(numbers, "gradients", names).values()) < 1e-4
+    assert min(np.abs(numbers["pytorch"][name]).max() for name in names) > 0.005
+    assert max(compare(numbers, f"{mode}_gradients", names).values()) < BOUNDS[mode]
 
 
 def test_losses_of_a_hundred_steps_agree(numbers):

@@ -176,13 +176,27 @@ def stop(message):
 
 
 # As in bin_loss_chainer.py
+class Convolution(links.Convolution2D):
+    """A convolution of stride 1 as one product of matrices for each picture: on a CPU twice as fast, the same sums."""
+
+    def forward(self, images):
+        if self.xp is not np:
+            return super().forward(images)
+        out_channels, _, kernel, _ = self.W.shape
+        windows = functions.im2col(images, kernel, pad=self.pad)  # (batch, in x kernel x kernel, height, width)
+        batch, numbers, height, width = windows.shape
+        weights = functions.broadcast_to(self.W.reshape(out_channels, numbers), (batch, out_channels, numbers))
+        products = functions.matmul(weights, windows.reshape(batch, numbers, height * width))
+        return functions.bias(products.reshape(batch, out_channels, height, width), self.b)
+
+
 def build_network(rng, device):
     """Return six times conv(3, 32) + ReLU + BatchNorm, then conv(1, 1): images to logits (batch, 1, height, width)."""
 
     def conv(in_channels, out_channels, kernel):
         # NumPy draws the weights, so that all four frameworks start from the same; the bias is 0 unless told.
         weights = he_normal(rng, (out_channels, in_channels, kernel, kernel))
-        return links.Convolution2D(in_channels, out_channels, kernel, pad=kernel // 2, initialW=weights)
+        return Convolution(in_channels, out_channels, kernel, pad=kernel // 2, initialW=weights)
 
     network = chainer.Sequential()
     for in_channels in (3, 32, 32, 32, 32, 32):
@@ -257,7 +271,7 @@ def he_normal(rng, shape):
 def learning_rate(iteration, options):
     """Return the rate at an iteration, counted from 0: up to --lr over the first 300, down again in the last fifth."""
     # At the full rate from the start, differences in rounding would grow so fast that the four curves would part.
-    return options.lr * min(((iteration + 1) / 300) ** 3, 1, 5 * (1 - iteration / options.iterations))
+    return options.lr * min(((iteration + 1) / 300) ** 4, 1, 5 * (1 - iteration / options.iterations))
 
 
 def show_loss(bar, loss, options):

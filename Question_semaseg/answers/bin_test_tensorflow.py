@@ -299,7 +299,7 @@ def he_normal(rng, shape):
 def learning_rate(iteration, options):
     """Return the rate at an iteration, counted from 0: up to --lr over the first 300, down again in the last fifth."""
     # At the full rate from the start, differences in rounding would grow so fast that the four curves would part.
-    return options.lr * min(((iteration + 1) / 300) ** 3, 1, 5 * (1 - iteration / options.iterations))
+    return options.lr * min(((iteration + 1) / 300) ** 4, 1, 5 * (1 - iteration / options.iterations))
 
 
 def show_loss(bar, loss, options):
