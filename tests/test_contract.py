@@ -81,7 +81,7 @@ def test_runs_alone_with_every_option_and_writes_what_it_must(run, script):
         assert all(0 < float(row["loss"]) < 10 for row in rows)
         assert isinstance(metrics["parameters"], int) and metrics["parameters"] > 1000
         assert set(WEIGHTS[framework]) <= set(files)
-        assert sum((out / name).stat().st_size for name in WEIGHTS[framework]) > 4 * metrics["parameters"]
+        assert sum((out / name).stat().st_size for name in WEIGHTS[framework]) > 3 * metrics["parameters"]
     if exercise.startswith("bin_") and script in TRAINED:  # 5 convolutions of 32 to 32 channels, one of 3, one to 1
         assert metrics["parameters"] == 5 * (32 * 32 * 9 + 32) + (3 * 32 * 9 + 32) + (32 + 1) + 6 * 64
     if exercise.endswith("_dataset"):
@@ -305,7 +305,8 @@ for place in (0, len(data) // 2, len(data) - 30):
     attempt(f"cut at {place}")
 path.write_bytes(data)
 answer.load_weights(network, out, "cpu")
-path.unlink()
+for path in out.glob("*weights*"):
+    path.unlink()
 attempt("missing")
 """
 
@@ -333,7 +334,7 @@ def test_testing_with_saved_weights(run, newts, tmp_path, framework):
         line = f"{script.name}: {out / WEIGHTS[framework][-1]}: {wrong}: train first"
         if len(lines) != 2 or not lines[0].startswith(line) or lines[1] != "status 2":
             faults.append([what, *lines])
-    assert faults == []
+    assert not faults, faults
 
 
 # Runs in a process of its own, which forks a child for each run, so that PyTorch is imported once.

@@ -251,6 +251,12 @@ def load_weights(network, out, device):
     """Read into the network what save_weights wrote to out."""
     path = out / "weights.npz"
     try:
+        serializer = chainer.serializers.DictionarySerializer()
+        serializer.save(network)
+        wanted = {name: np.shape(array) for name, array in serializer.target.items()}
+        with np.load(path) as saved:  # load_npz alone would spread a kernel of 1 x 1 over one of 3 x 3
+            if wanted != {name: saved[name].shape for name in saved}:
+                raise ValueError
         chainer.serializers.load_npz(path, network)
     except Exception:  # a damaged file raises whatever its first wrong byte leads to
         wrong = "not the weights of this network" if path.exists() else "no such file"

@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import cv2
@@ -236,7 +237,8 @@ def load_weights(network, out, device):
     """Read into the network what save_weights wrote to out."""
     path = out / "network.weights.h5"
     try:
-        network.load_weights(path)
+        with warnings.catch_warnings(action="error"):  # as for a layer that the file lacks
+            network.load_weights(path)
     except Exception:  # a damaged file raises whatever its first wrong byte leads to
         wrong = "not the weights of this network" if path.exists() else "no such file"
         stop(f"{path}: {wrong}: train first, without --test, or name the folder of the weights with --out")
