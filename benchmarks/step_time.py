@@ -19,7 +19,6 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
 
 import numpy as np
 from rich.console import Console
@@ -93,10 +92,10 @@ def measure(path, steps, rounds):
     """Return {"script": [ms of each step], "bare": [...]} of one answer, the two taking turns."""
     script = load_script(path)
     framework = path.stem.rpartition("_")[2]
-    device, rng = script.pick_device("cpu"), np.random.default_rng(0)
-    options = SimpleNamespace(iterations=WARM_UP + steps, batch=script.BATCH, lr=1e-4, seed=0)
-    _, images, targets = script.load_newts(REPOSITORY / "Dataset" / "train", script.SIZE)
-    network = script.build_network(rng, device)
+    sys.argv = [str(path), "--device", "cpu", "--lr", "1e-4", "--iterations", str(WARM_UP + steps)]
+    options, rng = script.read_options(), np.random.default_rng(0)
+    _, images, targets = script.load_newts(REPOSITORY / "Dataset" / "train", options.size)
+    network = script.build_network(rng, options)
     draw_batches, stamps = script.draw_batches, []
 
     def stamped_batches(*arguments):
@@ -105,15 +104,16 @@ def measure(path, steps, rounds):
             stamps.append(time.perf_counter())  # the answer has come back for the next batch: its step is done
 
     script.draw_batches = stamped_batches
-    batch = next(draw_batches(images, targets[..., None], options, rng))
-    step = globals()[f"bare_{framework}"](script, network, *(script.to_tensor(array, device) for array in batch))
+    batch = next(draw_batches(images, targets, options, rng))
+    tensors = [script.to_tensor(array, options.device) for array in batch]
+    step = globals()[f"bare_{framework}"](script, network, *tensors)
     times = {"script": [], "bare": []}
     for _ in range(rounds):
         stamps.clear()
-        script.train(network, images, targets, options, device, rng)
+        script.train(network, images, targets, options, rng)
         times["script"] += np.diff(stamps)[WARM_UP - 1 :].tolist()
         if framework == "keras":  # train has compiled the network anew
-            step = bare_keras(script, network, *(script.to_tensor(array, device) for array in batch))
+            step = bare_keras(script, network, *tensors)
         stamps.clear()
         for _ in range(options.iterations):
             step()

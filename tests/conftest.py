@@ -23,9 +23,14 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 def find_options(script):
     """Return the names of all options in a script, as in ["--train", "--test", ...]."""
-    calls = [node for node in ast.walk(ast.parse(script.read_text("utf-8"))) if isinstance(node, ast.Call)]
-    added = [node.args[0].value for node in calls if getattr(node.func, "attr", "") == "add_argument"]
-    assert {"--data", "--out", "--seed", "--device"} <= set(added)
+    tree = ast.parse(script.read_text("utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    named = [node.args[0] for node in calls if getattr(node.func, "attr", "") == "add_argument"]
+    added = [name.value for name in named if isinstance(name, ast.Constant)]
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "CHOICES":
+            added += [f"--{name}" for name in ast.literal_eval(node.value)]
+    assert {"--data", "--out", "--seed", "--device", "--augment"} <= set(added)
     return added
 
 

@@ -20,7 +20,7 @@ WEIGHTS = {
     "chainer": ["weights.npz"],
 }
 VALUES = {"--iterations": 3, "--batch": 2, "--lr": 0.05, "--size": 32, "--seed": 1, "--device": "cpu"}
-VALUES |= {"--out": "out 出力"}
+VALUES |= {"--out": "out 出力", "--augment": "flips"}
 TRAINED = [script for script in SCRIPTS if "--lr" in find_options(script)]
 by_name = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 
@@ -255,7 +255,7 @@ spec.loader.exec_module(answer)
 numbers = ["--batch", "2", "--size", "32", "--device", "cpu"]
 sys.argv = [script.name, "--test", "--out", str(out), "--data", str(data), *numbers]
 answer.main()
-network = answer.build_network(answer.np.random.default_rng(0), "cpu")
+network = answer.build_network(answer.np.random.default_rng(0), answer.read_options())
 
 
 def other(kernel, blocks):  # as the network is, but for the size of its kernels or the number of its convolutions
@@ -288,7 +288,7 @@ def other(kernel, blocks):  # as the network is, but for the size of its kernels
 def attempt(what):
     print(f"===== {what}", file=sys.stderr)
     try:
-        answer.load_weights(network, out, "cpu")
+        answer.load_weights(network, out)
         print("was taken", file=sys.stderr)
     except SystemExit as end:
         print("status", end.code, file=sys.stderr)
@@ -304,7 +304,7 @@ for place in (0, len(data) // 2, len(data) - 30):
     path.write_bytes(data[:place])
     attempt(f"cut at {place}")
 path.write_bytes(data)
-answer.load_weights(network, out, "cpu")
+answer.load_weights(network, out)
 for path in out.glob("*weights*"):
     path.unlink()
 attempt("missing")
@@ -459,7 +459,9 @@ script, out = map(Path, sys.argv[1:])
 spec = importlib.util.spec_from_file_location("answer", script)
 answer = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(answer)
-old, new, read = (answer.build_network(answer.np.random.default_rng(seed), "cpu") for seed in (0, 1, 2))
+sys.argv = [str(script), "--device", "cpu"]
+options = answer.read_options()
+old, new, read = (answer.build_network(answer.np.random.default_rng(seed), options) for seed in (0, 1, 2))
 first = lambda network: network.convs[0].kernel.numpy().tolist()
 
 
@@ -488,7 +490,7 @@ for steps in range(5):
     except Killed:
         ended = "killed"
     try:
-        answer.load_weights(read, out, "cpu")
+        answer.load_weights(read, out)
         print(ended, "old" if first(read) == first(old) else "new" if first(read) == first(new) else "mixed")
     except SystemExit as end:
         print(ended, "stopped", end.code)
@@ -501,7 +503,7 @@ numbers = data.read_bytes()
 answer.save_weights(new, out)
 data.write_bytes(numbers)
 try:
-    answer.load_weights(read, out, "cpu")
+    answer.load_weights(read, out)
     print("an old file of numbers with a new index was taken")
 except SystemExit as end:
     print("stopped", end.code)

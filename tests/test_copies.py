@@ -103,7 +103,7 @@ def test_a_changed_copy_in_the_answers_of_the_repository(tmp_path, capsys, monke
         edit(tmp_path / f"bin_test_{framework}.py", "cv2.INTER_NEAREST_EXACT", "cv2.INTER_NEAREST")
     status, printed = run(capsys, monkeypatch, tmp_path)
     lines = printed.splitlines()
-    assert status == 1 and len(lines) == 4 and all("load_newts is not as in bin_dataset_pytorch.py" in n for n in lines)
+    assert status == 1 and len(lines) == 4 and all("resize is not as in bin_dataset_pytorch.py" in n for n in lines)
     assert run(capsys, monkeypatch, "--fix", tmp_path)[0] == 0
     assert read_all(tmp_path) == before
 
@@ -165,7 +165,7 @@ def test_an_answer_is_one_file_of_its_framework_alone(script):
     framework = {"pytorch": "torch"}.get(name := script.stem.rsplit("_", 1)[1], name)
     assert framework in imported
     assert imported <= sys.stdlib_module_names | {framework, "numpy", "cv2", "matplotlib", "tqdm"}
-    assert len(text.splitlines()) <= 380 and max(map(len, text.splitlines())) <= 120
+    assert len(text.splitlines()) <= 420 and max(map(len, text.splitlines())) <= 120
 
 
 def test_every_answer_has_the_same_names():

@@ -26,7 +26,6 @@ spec = importlib.util.spec_from_file_location("answer", script)
 answer = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(answer)
 framework, np, numbers = answer.FRAMEWORK, answer.np, {}
-answer.pick_device("cpu")
 extreme, extreme_targets = np.load(out / "extreme.npy"), np.load(out / "extreme_targets.npy")
 
 
@@ -104,8 +103,9 @@ answer.main()
 # Its pieces, one step from the same weights.
 names, images, targets = answer.load_newts(options.data / "train", size)
 rng = np.random.default_rng(seed)
-network = answer.build_network(rng, "cpu")
-batches = list(answer.draw_batches(images, targets[..., None], Namespace(iterations=30, batch=batch), rng))
+network = answer.build_network(rng, options)
+drawing = Namespace(iterations=30, batch=batch, augment="affine")
+batches = list(answer.draw_batches(images, targets, drawing, rng))
 for number in (0, 29):
     numbers[f"batch_images_{number}"], numbers[f"batch_targets_{number}"] = batches[number]
 numbers |= {"images": images, "targets": targets}
@@ -113,7 +113,7 @@ numbers["tensor_images"], numbers["tensor_targets"] = map(channels_last, tensors
 numbers["start"] = np.concatenate([as_pytorch(weight if framework != "chainer" else weight.array)
                                    .ravel() if framework != "pytorch" else weight.detach().numpy().ravel()
                                    for weight in weights(network)])
-numbers["logits_untrained"] = answer.predict(network, images[:5], options, "cpu")
+numbers["logits_untrained"] = answer.predict(network, images[:5], options)
 for mode, training in (("inference", False), ("training", True)):
     logits, loss, slopes = gradients(network, *tensors(*batches[0]), training)
     numbers[f"{mode}_logits"], numbers[f"{mode}_loss"] = channels_last(logits), np.asarray(loss)
@@ -121,14 +121,14 @@ for mode, training in (("inference", False), ("training", True)):
         numbers[f"{mode}_gradient_{number:02}"] = as_pytorch(slope)
 
 # Batch norm after one batch of 2 x 4 x 4 pixels, where n and n - 1 differ.
-network = answer.build_network(np.random.default_rng(seed), "cpu")
+network = answer.build_network(np.random.default_rng(seed), options)
 numbers["tiny"] = images[:2, 20:24, 20:24]
 forward(network, *tensors(numbers["tiny"]), True)
 numbers["tiny_mean"], numbers["tiny_variance"] = averages(network)[:2]
 
 # The network after training.
-answer.load_weights(network, out / "long", "cpu")
-numbers["logits_trained"] = answer.predict(network, images[:5], options, "cpu")
+answer.load_weights(network, out / "long")
+numbers["logits_trained"] = answer.predict(network, images[:5], options)
 for number, average in enumerate(averages(network)):
     numbers[f"average_{number:02}"] = average
 

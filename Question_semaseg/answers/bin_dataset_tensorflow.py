@@ -27,7 +27,7 @@ finally:
 
 EXERCISE, FRAMEWORK = "bin_dataset", "tensorflow"
 VERSIONS = {"python": sys.version.split()[0], "tensorflow": tf.__version__, "numpy": np.__version__}
-ITERATIONS, BATCH, SIZE = 100, 8, 64
+DEFAULTS = {"iterations": 100, "batch": 8, "size": 64}
 
 
 def pick_device(name):
@@ -41,8 +41,8 @@ def pick_device(name):
 
 
 def to_tensor(array, device):
-    """Return an array (batch, height, width, channels) as a float32 tensor on the device."""
-    return tf.cast(array, tf.float32)  # channels last, as NumPy and OpenCV have them, on the GPU if there is one
+    """Return an array (batch, height, width, channels) as a tensor on the device."""
+    return tf.constant(array)  # channels last, as NumPy and OpenCV have them, on the GPU if there is one
 
 
 # As in bin_dataset_pytorch.py
@@ -83,6 +83,13 @@ def read_mask(path):
     return (akahara | madara).astype(np.uint8)
 
 
+def resize(image, target, size):
+    """Return the image and its target resized to size x size pixels."""
+    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    # INTER_NEAREST would take each new pixel's top left corner, and so shift the mask; _EXACT takes its middle.
+    return image, cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
 def load_newts(folder, size):
     """Return names, images (pictures, size, size, 3) float32 from -1 to 1, and targets (pictures, size, size) uint8."""
     image_paths, mask_paths = find_pictures(folder / "images"), find_pictures(folder / "seg_images")
@@ -95,24 +102,37 @@ def load_newts(folder, size):
         if image.shape[:2] != target.shape:
             image_size, mask_size = ("{1} x {0}".format(*array.shape) for array in (image, target))
             stop(f"{mask_paths[name]}: is {mask_size} pixels, its picture {image_size}: make both the same size")
-        images.append(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
-        # INTER_NEAREST would take each new pixel's top left corner, and so shift the mask; _EXACT takes its middle.
-        targets.append(cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT))
+        for pictures, picture in zip((images, targets), resize(image, target, size), strict=True):
+            pictures.append(picture)
     return list(image_paths), np.float32(images) / 127.5 - 1, np.stack(targets)
 
 
+def augment(image, target, kind, rng):
+    """Return an image and its target changed alike: mirrored at random, by "affine" also turned, scaled and shifted."""
+    if kind == "none":
+        return image, target
+    down, right = rng.choice((1, -1), size=2)  # -1 walks an axis backwards
+    changed = [np.ascontiguousarray(array[::down, ::right]) for array in (image, target)]
+    if kind == "affine":
+        angle, scale, shift = rng.uniform(-180, 180), 1.35 ** rng.uniform(-1, 1), rng.uniform(-0.15, 0.15, size=2)
+        for i, interpolation in enumerate((cv2.INTER_LINEAR, cv2.INTER_NEAREST)):  # a class has no in-between
+            size = changed[i].shape[:2]
+            matrix = cv2.getRotationMatrix2D(((size[1] - 1) / 2, (size[0] - 1) / 2), angle, scale)
+            matrix[:, 2] += shift * len(target)
+            edge = cv2.BORDER_REFLECT_101  # what comes in from outside is the picture mirrored, and so is its target
+            changed[i] = cv2.warpAffine(changed[i], matrix, size, flags=interpolation, borderMode=edge)
+    return changed
+
+
 def draw_batches(images, targets, options, rng):
-    """Yield options.iterations batches [images, targets], mirrored at random; each picture once before any again."""
+    """Yield options.iterations batches: images (batch, height, width, 3), targets (batch, height, width, 1)."""
     order = []
     for _ in range(options.iterations):
-        while len(order) < options.batch:
+        while len(order) < options.batch:  # each picture comes once before any comes again
             order.extend(rng.permutation(len(images)))
         chosen, order = order[: options.batch], order[options.batch :]
-        steps = rng.choice((1, -1), size=(options.batch, 2))  # -1 walks an axis backwards
-        yield [
-            np.stack([array[i, ::down, ::right] for i, (down, right) in zip(chosen, steps, strict=True)])
-            for array in (images, targets)
-        ]
+        batch = [augment(images[i], targets[i], options.augment, rng) for i in chosen]
+        yield np.stack([image for image, _ in batch]), np.stack([target for _, target in batch])[..., None]
 
 
 def write_whole(path, write):
@@ -156,10 +176,13 @@ def read_options():
     parser.add_argument("--test", action="store_true", help="only the test pictures")
     parser.add_argument("--data", type=Path, default=own_data, help="folder with train/ and test/ (%(default)s)")
     parser.add_argument("--out", type=Path, default=own_out, help="folder for all that is written (%(default)s)")
-    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="batches to draw (%(default)s)")
-    parser.add_argument("--batch", type=int, default=BATCH, help="pictures in a batch (%(default)s)")
-    parser.add_argument("--size", type=int, default=SIZE, help="side of the resized pictures, in pixels (%(default)s)")
+    parser.add_argument("--iterations", type=int, default=DEFAULTS["iterations"], help="batches to draw (%(default)s)")
+    parser.add_argument("--batch", type=int, default=DEFAULTS["batch"], help="pictures in a batch (%(default)s)")
+    parser.add_argument(
+        "--size", type=int, default=DEFAULTS["size"], help="side of the resized pictures, in pixels (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (%(default)s)")
+    parser.add_argument("--augment", choices=("affine", "flips", "none"), default="affine", help="(%(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
     options = parser.parse_args()
     for option, least, most in (("iterations", 1, 10**9), ("batch", 1, 4096), ("size", 8, 2048), ("seed", 0, 2**63)):
@@ -167,14 +190,15 @@ def read_options():
             stop(f"--{option} {vars(options)[option]}: give a whole number from {least} to {most}")
     if not options.train and not options.test:
         options.train = options.test = True
+    options.device = pick_device(options.device)
     return options
 
 
 def main():
     options = read_options()
-    device, rng = pick_device(options.device), np.random.default_rng(options.seed)
+    rng = np.random.default_rng(options.seed)
     newts = {part: load_newts(options.data / part, options.size) for part in ("train", "test") if vars(options)[part]}
-    metrics = {"exercise": EXERCISE, "framework": FRAMEWORK, "versions": VERSIONS, "device": device}
+    metrics = {"exercise": EXERCISE, "framework": FRAMEWORK, "versions": VERSIONS, "device": options.device}
     metrics |= {"seed": options.seed, "iterations": options.iterations, "pictures": {}, "newt_share": {}}
 
     for part, (names, images, targets) in newts.items():
@@ -187,11 +211,12 @@ def main():
 
     _, images, targets = next(iter(newts.values()))
     start = time.perf_counter()
-    for batch in tqdm(draw_batches(images, targets[..., None], options, rng), desc="batches", total=options.iterations):
-        tensors = [to_tensor(array, device) for array in batch]
+    bar = tqdm(draw_batches(images, targets, options, rng), desc="batches", total=options.iterations)
+    for batch in bar:
+        tensors = [to_tensor(array, options.device) for array in batch]
     seconds = time.perf_counter() - start
     for what, tensor in zip(("images", "targets"), tensors, strict=True):
-        print(f"a batch of {what}: {type(tensor).__name__} {tuple(tensor.shape)}, {tensor.dtype}, on {device}")
+        print(f"a batch of {what}: {type(tensor).__name__} {tuple(tensor.shape)}, {tensor.dtype}, on {options.device}")
 
     metrics |= {"seconds": seconds, "milliseconds_per_iteration": 1000 * seconds / options.iterations}
     metrics["peak_memory_mb"] = peak_memory_mb()

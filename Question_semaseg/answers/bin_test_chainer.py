@@ -26,7 +26,9 @@ from chainer import functions, links
 EXERCISE, FRAMEWORK = "bin_test", "chainer"
 VERSIONS = {"python": sys.version.split()[0], "chainer": chainer.__version__, "numpy": np.__version__}
 CLASSES = ("background", "newt")
-ITERATIONS, BATCH, LEARNING_RATE, SIZE = 500, 8, 0.1, 64
+ON_CPU = ON_GPU = {"iterations": 500, "batch": 8, "lr": 0.1, "size": 64}  # the defaults
+SIZES = range(8, 2049)  # that the network can take
+CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
 DEVICES = {"cpu": "@numpy", "cuda": "@cupy:0"}  # the names that Chainer has for them
 
 
@@ -42,9 +44,9 @@ def measure(predictions, targets):
     return {"pixel_accuracy": float(intersection.sum() / confusion.sum()), "iou": iou, "miou": miou}
 
 
-def test(network, names, images, targets, options, device):
+def test(network, names, images, targets, options):
     """Predict each test picture, write what came out beside the truth, and return the measures."""
-    logits = predict(network, images, options, device)[..., 0]  # (pictures, height, width)
+    logits = predict(network, images, options)[..., 0]  # (pictures, height, width)
     probabilities = 0.5 + 0.5 * np.tanh(0.5 * logits)  # the sigmoid, 1 / (1 + exp(-logits)), with nothing to overflow
     predictions = (probabilities >= 0.5).astype(np.uint8)
     for i, name in enumerate(tqdm(names, desc="test")):
@@ -68,8 +70,8 @@ def pick_device(name):
 
 
 def to_tensor(array, device):
-    """Return an array (batch, height, width, channels) as a float32 array on the device, channels second."""
-    channels_second = np.ascontiguousarray(array.transpose(0, 3, 1, 2), np.float32)  # (batch, channels, height, width)
+    """Return an array (batch, height, width, channels) as an array on the device, channels second."""
+    channels_second = np.ascontiguousarray(array.transpose(0, 3, 1, 2))  # (batch, channels, height, width)
     return chainer.get_device(DEVICES[device]).send(channels_second)  # Chainer's arrays are NumPy's or CuPy's
 
 
@@ -111,6 +113,13 @@ def read_mask(path):
     return (akahara | madara).astype(np.uint8)
 
 
+def resize(image, target, size):
+    """Return the image and its target resized to size x size pixels."""
+    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    # INTER_NEAREST would take each new pixel's top left corner, and so shift the mask; _EXACT takes its middle.
+    return image, cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
 def load_newts(folder, size):
     """Return names, images (pictures, size, size, 3) float32 from -1 to 1, and targets (pictures, size, size) uint8."""
     image_paths, mask_paths = find_pictures(folder / "images"), find_pictures(folder / "seg_images")
@@ -123,24 +132,37 @@ def load_newts(folder, size):
         if image.shape[:2] != target.shape:
             image_size, mask_size = ("{1} x {0}".format(*array.shape) for array in (image, target))
             stop(f"{mask_paths[name]}: is {mask_size} pixels, its picture {image_size}: make both the same size")
-        images.append(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
-        # INTER_NEAREST would take each new pixel's top left corner, and so shift the mask; _EXACT takes its middle.
-        targets.append(cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT))
+        for pictures, picture in zip((images, targets), resize(image, target, size), strict=True):
+            pictures.append(picture)
     return list(image_paths), np.float32(images) / 127.5 - 1, np.stack(targets)
 
 
+def augment(image, target, kind, rng):
+    """Return an image and its target changed alike: mirrored at random, by "affine" also turned, scaled and shifted."""
+    if kind == "none":
+        return image, target
+    down, right = rng.choice((1, -1), size=2)  # -1 walks an axis backwards
+    changed = [np.ascontiguousarray(array[::down, ::right]) for array in (image, target)]
+    if kind == "affine":
+        angle, scale, shift = rng.uniform(-180, 180), 1.35 ** rng.uniform(-1, 1), rng.uniform(-0.15, 0.15, size=2)
+        for i, interpolation in enumerate((cv2.INTER_LINEAR, cv2.INTER_NEAREST)):  # a class has no in-between
+            size = changed[i].shape[:2]
+            matrix = cv2.getRotationMatrix2D(((size[1] - 1) / 2, (size[0] - 1) / 2), angle, scale)
+            matrix[:, 2] += shift * len(target)
+            edge = cv2.BORDER_REFLECT_101  # what comes in from outside is the picture mirrored, and so is its target
+            changed[i] = cv2.warpAffine(changed[i], matrix, size, flags=interpolation, borderMode=edge)
+    return changed
+
+
 def draw_batches(images, targets, options, rng):
-    """Yield options.iterations batches [images, targets], mirrored at random; each picture once before any again."""
+    """Yield options.iterations batches: images (batch, height, width, 3), targets (batch, height, width, 1)."""
     order = []
     for _ in range(options.iterations):
-        while len(order) < options.batch:
+        while len(order) < options.batch:  # each picture comes once before any comes again
             order.extend(rng.permutation(len(images)))
         chosen, order = order[: options.batch], order[options.batch :]
-        steps = rng.choice((1, -1), size=(options.batch, 2))  # -1 walks an axis backwards
-        yield [
-            np.stack([array[i, ::down, ::right] for i, (down, right) in zip(chosen, steps, strict=True)])
-            for array in (images, targets)
-        ]
+        batch = [augment(images[i], targets[i], options.augment, rng) for i in chosen]
+        yield np.stack([image for image, _ in batch]), np.stack([target for _, target in batch])[..., None]
 
 
 def write_whole(path, write):
@@ -190,7 +212,7 @@ class Convolution(links.Convolution2D):
         return functions.bias(products.reshape(batch, out_channels, height, width), self.b)
 
 
-def build_network(rng, device):
+def build_network(rng, options):
     """Return six times conv(3, 32) + ReLU + BatchNorm, then conv(1, 1): images to logits (batch, 1, height, width)."""
 
     def conv(in_channels, out_channels, kernel):
@@ -204,7 +226,7 @@ def build_network(rng, device):
         network.append(functions.relu)
         network.append(links.BatchNormalization(32, decay=0.9, eps=1e-5))  # (batch, 32, height, width)
     network.append(conv(32, 1, 1))
-    network.to_device(DEVICES[device])
+    network.to_device(DEVICES[options.device])
     return network
 
 
@@ -214,14 +236,14 @@ def compute_loss(logits, targets):
     return functions.sigmoid_cross_entropy(logits, targets.astype("int32"))
 
 
-def train(network, images, targets, options, device, rng):
+def train(network, images, targets, options, rng):
     """Take options.iterations steps of gradient descent with momentum; return the loss at each."""
     optimizer = chainer.optimizers.MomentumSGD(lr=options.lr, momentum=0.9).setup(network)
     losses = []
-    bar = tqdm(draw_batches(images, targets[..., None], options, rng), desc="train", total=options.iterations)
+    bar = tqdm(draw_batches(images, targets, options, rng), desc="train", total=options.iterations)
     for iteration, batch in enumerate(bar):
         optimizer.lr = learning_rate(iteration, options)
-        batch_images, batch_targets = (to_tensor(array, device) for array in batch)
+        batch_images, batch_targets = (to_tensor(array, options.device) for array in batch)
         loss = compute_loss(network(batch_images), batch_targets)
         network.cleargrads()
         loss.backward()
@@ -231,13 +253,13 @@ def train(network, images, targets, options, device, rng):
     return losses
 
 
-def predict(network, images, options, device):
+def predict(network, images, options):
     """Return the logits, (pictures, height, width, 1) float32, of images (pictures, height, width, 3)."""
     logits = []
     # Batch norm by its running averages: a picture's result must not hang on the others in its batch.
     with chainer.using_config("train", False), chainer.no_backprop_mode():
         for start in range(0, len(images), options.batch):
-            batch_logits = network(to_tensor(images[start : start + options.batch], device)).array
+            batch_logits = network(to_tensor(images[start : start + options.batch], options.device)).array
             logits.append(chainer.get_device("@numpy").send(batch_logits).transpose(0, 2, 3, 1))
     return np.concatenate(logits)
 
@@ -247,7 +269,7 @@ def save_weights(network, out):
     write_whole(out / "weights.npz", lambda aside: chainer.serializers.save_npz(aside, network))
 
 
-def load_weights(network, out, device):
+def load_weights(network, out):
     """Read into the network what save_weights wrote to out."""
     path = out / "weights.npz"
     try:
@@ -297,36 +319,47 @@ def read_options():
     parser.add_argument("--test", action="store_true", help="only test, with the weights that training saved")
     parser.add_argument("--data", type=Path, default=own_data, help="folder with train/ and test/ (%(default)s)")
     parser.add_argument("--out", type=Path, default=own_out, help="folder for all that is written (%(default)s)")
-    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="steps of training (%(default)s)")
-    parser.add_argument("--batch", type=int, default=BATCH, help="pictures in a batch (%(default)s)")
-    parser.add_argument("--lr", type=float, default=LEARNING_RATE, help="learning rate (%(default)s)")
-    parser.add_argument("--size", type=int, default=SIZE, help="side of the resized pictures, in pixels (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (%(default)s)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(%(default)s)")
+    for name, choices in CHOICES.items():
+        parser.add_argument(f"--{name}", choices=choices, default=choices[0], help="(%(default)s)")
+    defaults = {name: f"{value} on a CPU, {ON_GPU[name]} on a GPU" for name, value in ON_CPU.items()}
+    defaults |= {name: value for name, value in ON_CPU.items() if value == ON_GPU[name]}
+    parser.add_argument("--iterations", type=int, help=f"steps of training ({defaults['iterations']})")
+    parser.add_argument("--batch", type=int, help=f"pictures in a batch ({defaults['batch']})")
+    parser.add_argument("--lr", type=float, help=f"learning rate ({defaults['lr']})")
+    parser.add_argument("--size", type=int, help=f"side of the resized pictures, in pixels ({defaults['size']})")
     options = parser.parse_args()
-    for option, least, most in (("iterations", 1, 10**9), ("batch", 1, 4096), ("size", 8, 2048), ("seed", 0, 2**63)):
-        if not least <= vars(options)[option] <= most:
-            stop(f"--{option} {vars(options)[option]}: give a whole number from {least} to {most}")
+    options.device = pick_device(options.device)
+    for name, value in (ON_CPU if options.device == "cpu" else ON_GPU).items():
+        if vars(options)[name] is None:
+            setattr(options, name, value)
+    for name, least, most in (("iterations", 1, 10**9), ("batch", 1, 4096), ("seed", 0, 2**63)):
+        if not least <= vars(options)[name] <= most:
+            stop(f"--{name} {vars(options)[name]}: give a whole number from {least} to {most}")
     if not 0 < options.lr < math.inf:
-        stop(f"--lr {options.lr}: give a number above 0, such as {LEARNING_RATE}")
-    if not options.train and not options.test:
-        options.train = options.test = True
+        stop(f"--lr {options.lr}: give a number above 0, such as {ON_CPU['lr']}")
+    if options.size not in SIZES:
+        nearest = sorted(sorted(SIZES, key=lambda size: abs(size - options.size))[:2])
+        stop(
+            f"--size {options.size}: the network cannot take it: give {nearest[0]} or {nearest[1]}, the nearest it can"
+        )
+    options.train, options.test = (options.train or not options.test), (options.test or not options.train)
     return options
 
 
 def main():
     options = read_options()
-    device, rng = pick_device(options.device), np.random.default_rng(options.seed)
+    rng = np.random.default_rng(options.seed)
     # All pictures are read before training: what is wrong with a test picture should show now, not after minutes.
     newts = {part: load_newts(options.data / part, options.size) for part in ("train", "test") if vars(options)[part]}
     options.out.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, where nothing may be written
-    network = build_network(rng, device)
-    metrics = {"exercise": EXERCISE, "framework": FRAMEWORK, "versions": VERSIONS, "device": device}
+    network = build_network(rng, options)
+    metrics = {"exercise": EXERCISE, "framework": FRAMEWORK, "versions": VERSIONS, "device": options.device}
     metrics_path = options.out / "metrics.json"
     if options.train:
         start = time.perf_counter()
-        losses = train(network, *newts["train"][1:], options, device, rng)
+        losses = train(network, *newts["train"][1:], options, rng)
         seconds = time.perf_counter() - start
         metrics |= {"seed": options.seed, "iterations": options.iterations, "parameters": count_parameters(network)}
         metrics |= {"seconds": seconds, "milliseconds_per_iteration": 1000 * seconds / options.iterations}
@@ -335,10 +368,10 @@ def main():
         rows = "".join(f"{iteration},{loss}\n" for iteration, loss in enumerate(losses, start=1))
         write_whole(options.out / "loss.csv", lambda aside: aside.write_text(f"iteration,loss\n{rows}"))
     else:
-        load_weights(network, options.out, device)
+        load_weights(network, options.out)
         metrics = (json.loads(metrics_path.read_text()) if metrics_path.exists() else {}) | metrics
     if options.test:
-        metrics |= test(network, *newts["test"], options, device)
+        metrics |= test(network, *newts["test"], options)
     write_whole(metrics_path, lambda aside: aside.write_text(json.dumps(metrics, indent=2) + "\n"))
     print(f"Written to {options.out}/: {', '.join(sorted(path.name for path in options.out.glob('[!.]*')))}")
 
