@@ -25,17 +25,23 @@ from chainer import functions, links
 EXERCISE, FRAMEWORK = "bin_loss", "chainer"
 VERSIONS = {"python": sys.version.split()[0], "chainer": chainer.__version__, "numpy": np.__version__}
 ON_CPU = ON_GPU = {"iterations": 500, "batch": 8, "lr": 0.1, "size": 64}  # the defaults
+WARM_UP = 300  # iterations in which the learning rate rises
 SIZES = range(8, 2049)  # that the network can take
 CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
 DEVICES = {"cpu": "@numpy", "cuda": "@cupy:0"}  # the names that Chainer has for them
 
 
 class Convolution(links.Convolution2D):
-    """A convolution of stride 1 as one product of matrices for each picture: on a CPU twice as fast, the same sums."""
+    """A convolution of stride 1 whose weights NumPy draws, so that all four frameworks start from the same."""
+
+    def __init__(self, rng, in_channels, out_channels, kernel, pad):
+        weights = he_normal(rng, (out_channels, in_channels, kernel, kernel))
+        super().__init__(in_channels, out_channels, kernel, pad=pad, initialW=weights)  # the bias is 0 unless told
 
     def forward(self, images):
         if self.xp is not np:
             return super().forward(images)
+        # The same sums as one product of matrices for each picture: on a CPU twice as fast.
         out_channels, _, kernel, _ = self.W.shape
         windows = functions.im2col(images, kernel, pad=self.pad)  # (batch, in x kernel x kernel, height, width)
         batch, numbers, height, width = windows.shape
@@ -46,18 +52,12 @@ class Convolution(links.Convolution2D):
 
 def build_network(rng, options):
     """Return six times conv(3, 32) + ReLU + BatchNorm, then conv(1, 1): images to logits (batch, 1, height, width)."""
-
-    def conv(in_channels, out_channels, kernel):
-        # NumPy draws the weights, so that all four frameworks start from the same; the bias is 0 unless told.
-        weights = he_normal(rng, (out_channels, in_channels, kernel, kernel))
-        return Convolution(in_channels, out_channels, kernel, pad=kernel // 2, initialW=weights)
-
     network = chainer.Sequential()
     for in_channels in (3, 32, 32, 32, 32, 32):
-        network.append(conv(in_channels, 32, 3))
+        network.append(Convolution(rng, in_channels, 32, 3, pad=1))
         network.append(functions.relu)
         network.append(links.BatchNormalization(32, decay=0.9, eps=1e-5))  # (batch, 32, height, width)
-    network.append(conv(32, 1, 1))
+    network.append(Convolution(rng, 32, 1, 1, pad=0))
     network.to_device(DEVICES[options.device])
     return network
 
@@ -137,9 +137,9 @@ def he_normal(rng, shape):
 
 
 def learning_rate(iteration, options):
-    """Return the rate at an iteration, counted from 0: up to --lr over the first 300, down again in the last fifth."""
+    """Return the rate at an iteration, counted from 0: up to --lr over WARM_UP, down in the last fifth."""
     # At the full rate from the start, differences in rounding would grow so fast that the four curves would part.
-    return options.lr * min(((iteration + 1) / 300) ** 4, 1, 5 * (1 - iteration / options.iterations))
+    return options.lr * min(((iteration + 1) / WARM_UP) ** 4, 1, 5 * (1 - iteration / options.iterations))
 
 
 def show_loss(bar, loss, options):

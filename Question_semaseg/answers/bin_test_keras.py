@@ -32,6 +32,7 @@ EXERCISE, FRAMEWORK = "bin_test", "keras"
 VERSIONS = {"python": sys.version.split()[0], "keras": keras.__version__, "numpy": np.__version__}
 CLASSES = ("background", "newt")
 ON_CPU = ON_GPU = {"iterations": 500, "batch": 8, "lr": 0.1, "size": 64}  # the defaults
+WARM_UP = 300  # iterations in which the learning rate rises
 SIZES = range(8, 2049)  # that the network can take
 CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
 DEVICES = {"cpu": "cpu:0", "cuda": "gpu:0"}  # the names that Keras has for them
@@ -208,16 +209,22 @@ def stop(message):
 def build_network(rng, options):
     """Return six times conv(3, 32) + ReLU + BatchNorm, then conv(1, 1): images to logits (batch, height, width, 1)."""
 
-    def initialise(shape, dtype=None):
-        # NumPy draws the weights, so that all four frameworks start from the same; here kernels end in (in, out).
-        return he_normal(rng, (shape[3], shape[2], *shape[:2])).transpose(2, 3, 1, 0)
-
+    initialise = initializer(rng)
     with keras.device(DEVICES[options.device]):
         x = inputs = keras.Input((None, None, 3))  # height and width are left open
         for _ in range(6):
             x = keras.layers.Conv2D(32, 3, padding="same", activation="relu", kernel_initializer=initialise)(x)
             x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)  # (batch, height, width, 32)
         return keras.Model(inputs, keras.layers.Conv2D(1, 1, kernel_initializer=initialise)(x))
+
+
+def initializer(rng):
+    """Return a function that draws a kernel by NumPy, so that all four frameworks start from the same weights."""
+
+    def initialise(shape, dtype=None):  # here kernels end in (in, out)
+        return he_normal(rng, (shape[3], shape[2], *shape[:2])).transpose(2, 3, 1, 0)
+
+    return initialise
 
 
 def compute_loss(logits, targets):
@@ -281,9 +288,9 @@ def he_normal(rng, shape):
 
 
 def learning_rate(iteration, options):
-    """Return the rate at an iteration, counted from 0: up to --lr over the first 300, down again in the last fifth."""
+    """Return the rate at an iteration, counted from 0: up to --lr over WARM_UP, down in the last fifth."""
     # At the full rate from the start, differences in rounding would grow so fast that the four curves would part.
-    return options.lr * min(((iteration + 1) / 300) ** 4, 1, 5 * (1 - iteration / options.iterations))
+    return options.lr * min(((iteration + 1) / WARM_UP) ** 4, 1, 5 * (1 - iteration / options.iterations))
 
 
 def show_loss(bar, loss, options):

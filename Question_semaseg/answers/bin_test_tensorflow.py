@@ -30,6 +30,7 @@ EXERCISE, FRAMEWORK = "bin_test", "tensorflow"
 VERSIONS = {"python": sys.version.split()[0], "tensorflow": tf.__version__, "numpy": np.__version__}
 CLASSES = ("background", "newt")
 ON_CPU = ON_GPU = {"iterations": 500, "batch": 8, "lr": 0.1, "size": 64}  # the defaults
+WARM_UP = 300  # iterations in which the learning rate rises
 SIZES = range(8, 2049)  # that the network can take
 CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
 
@@ -320,9 +321,9 @@ def he_normal(rng, shape):
 
 
 def learning_rate(iteration, options):
-    """Return the rate at an iteration, counted from 0: up to --lr over the first 300, down again in the last fifth."""
+    """Return the rate at an iteration, counted from 0: up to --lr over WARM_UP, down in the last fifth."""
     # At the full rate from the start, differences in rounding would grow so fast that the four curves would part.
-    return options.lr * min(((iteration + 1) / 300) ** 4, 1, 5 * (1 - iteration / options.iterations))
+    return options.lr * min(((iteration + 1) / WARM_UP) ** 4, 1, 5 * (1 - iteration / options.iterations))
 
 
 def show_loss(bar, loss, options):
