@@ -34,6 +34,15 @@ def find_options(script):
     return added
 
 
+def find_size(script, least):
+    """Return the smallest size from least up that the network of a script can take."""
+    for node in ast.parse(script.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "SIZES":
+            sizes = range(*(ast.literal_eval(argument) for argument in node.value.args))
+            return min(size for size in sizes if size >= least)
+    return least
+
+
 @functools.cache
 def load(script):
     """Return a script as a module. Two frameworks in one process disturb each other, so this is for PyTorch's."""

@@ -11,7 +11,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import FRAMEWORKS, SCRIPTS, draw, encode, find_options, run_python, write, write_newts
+from conftest import FRAMEWORKS, SCRIPTS, draw, encode, find_options, find_size, run_python, write, write_newts
 
 WEIGHTS = {
     "pytorch": ["weights.pt"],
@@ -19,14 +19,14 @@ WEIGHTS = {
     "keras": ["network.weights.h5"],
     "chainer": ["weights.npz"],
 }
-VALUES = {"--iterations": 3, "--batch": 2, "--lr": 0.05, "--size": 32, "--seed": 1, "--device": "cpu"}
-VALUES |= {"--out": "out 出力", "--augment": "flips"}
+VALUES = {"--iterations": 3, "--batch": 2, "--lr": 0.05, "--seed": 1, "--device": "cpu"}
+VALUES |= {"--out": "out 出力", "--augment": "flips", "--upsampling": "bilinear"}
 TRAINED = [script for script in SCRIPTS if "--lr" in find_options(script)]
 by_name = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 
 
 def test_there_are_answers():
-    assert len(SCRIPTS) >= 12 and TRAINED
+    assert len(SCRIPTS) >= 48 and TRAINED
     assert {script.stem.rsplit("_", 1)[1] for script in SCRIPTS} == set(FRAMEWORKS)
 
 
@@ -42,7 +42,7 @@ def run(tmp_path_factory, newts):
             arguments = []
             for option in find_options(script):
                 if option not in ("--train", "--test"):
-                    arguments.append((VALUES | {"--data": newts})[option])
+                    arguments.append((VALUES | {"--data": newts, "--size": find_size(script, 32)})[option])
                 arguments.insert(len(arguments) - (option not in ("--train", "--test")), option)
             done[script] = folder, run_python(script.name, *arguments, cwd=folder)
         return done[script]
@@ -235,7 +235,20 @@ def test_wrong_input_ends_in_one_line(tmp_path, script, kind):
     data = write_newts(tmp_path / "いもり の data")
     options, named = kind(data)
     before = list_files(tmp_path)
-    right = ["--iterations", 1, "--batch", 2, "--size", 16, "--device", "cpu", "--data", data, "--out", tmp_path / "o"]
+    right = [
+        "--iterations",
+        1,
+        "--batch",
+        2,
+        "--size",
+        find_size(script, 16),
+        "--device",
+        "cpu",
+        "--data",
+        data,
+        "--out",
+        tmp_path / "o",
+    ]
     result = run_python(script, *right, *options, cwd=tmp_path)
     lines = [line for line in result.stderr.splitlines() if line and "%|" not in line]
     assert result.returncode == 2, result.stderr

@@ -71,7 +71,7 @@ class TransposedConv(tf.Module):
 
     def __call__(self, x):
         batch, height, width, _ = tf.unstack(tf.shape(x))
-        size = tf.stack([batch, 2 * height, 2 * width, len(self.bias)])
+        size = tf.stack([batch, 2 * height, 2 * width, self.bias.shape[0]])
         return tf.nn.bias_add(tf.nn.conv2d_transpose(x, self.kernel, size, strides=2), self.bias)
 
 

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 np.sctypes = {"int": [np.int8, np.int16, np.int32, np.int64]}  # Chainer reads this name, which NumPy 2 dropped
+np.float = float  # and this one, in resize_images
 warnings.simplefilter("ignore")  # its last release predates what its dependencies now warn of
 import chainer
 from chainer import functions, links

@@ -32,7 +32,7 @@ VERSIONS = {"python": sys.version.split()[0], "tensorflow": tf.__version__, "num
 CLASSES = {"background": (0, 0, 0), "akahara": (127, 0, 0), "madara": (0, 127, 0)}  # and their colours in a mask
 ON_CPU = {"iterations": 20, "batch": 1, "lr": 0.1, "size": 236}  # the defaults: few steps,
 ON_GPU = {"iterations": 500, "batch": 1, "lr": 0.1, "size": 572}  # since each is long on a CPU
-WARM_UP = 10  # iterations in which the learning rate rises
+WARM_UP = 20  # iterations in which the learning rate rises
 SIZES = range(188, 2049, 16)  # that the network can take
 CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
 CHANNELS = (64, 128, 256, 512, 1024)
@@ -107,7 +107,7 @@ class TransposedConv(tf.Module):
         self.kernel, self.bias = tf.Variable(weights), tf.Variable(tf.zeros(out_channels))
 
     def __call__(self, x):
-        size = tf.stack([tf.shape(x)[0], 2 * x.shape[1], 2 * x.shape[2], len(self.bias)])
+        size = tf.stack([tf.shape(x)[0], 2 * x.shape[1], 2 * x.shape[2], self.bias.shape[0]])
         return tf.nn.bias_add(tf.nn.conv2d_transpose(x, self.kernel, size, strides=2), self.bias)
 
 

@@ -1,0 +1,195 @@
+"""Exercises 4 to 12: the networks are those of the lesson, the same in all four frameworks, and so are their losses.
+
+Each framework builds and trains them all in one process of its own (collect_networks.py); `pytest -s` shows how far
+they lie apart.
+"""
+
+import itertools
+from pathlib import Path
+
+import convert_weights
+import numpy as np
+import pytest
+from conftest import FRAMEWORKS, SCRIPTS, load, run_python
+
+PAIRS = list(itertools.combinations(FRAMEWORKS, 2))
+TRAINED = ("semaseg_test", "nearest", "transposeconv", "concat", "unet", "unetlike", "segnet")
+
+# Worked out by hand from the lesson's table: a convolution of kernel k from i to o channels has i x k x k x o + o
+# numbers, batch norm 2 for each channel.
+SIX_BLOCKS = (3 * 9 * 32 + 32) + 5 * (32 * 9 * 32 + 32) + 6 * 2 * 32 + (32 * 3 + 3)
+UPSAMPLED = SIX_BLOCKS + (32 * 4 * 32 + 32) + 2 * 32
+PARAMETERS = {
+    "semaseg_loss": SIX_BLOCKS,
+    "semaseg_test": SIX_BLOCKS,  # 47,619
+    "nearest": SIX_BLOCKS,
+    "transposeconv": UPSAMPLED,  # 51,811
+    "concat": UPSAMPLED + (64 * 32 + 32) + 2 * 32,  # 53,955
+    "unet": 31_045_571,
+    "unetlike": 1_944_563,
+    "segnet": 29_480_259,  # VGG16's 13 convolutions are 14,714,688 of them
+}
+# The number of convolutions (the classifier among them), transposed convolutions and batch norms.
+COUNTS = {
+    "semaseg_test": (7, 0, 6),
+    "nearest": (7, 0, 6),
+    "transposeconv": (7, 1, 7),
+    "concat": (8, 1, 8),
+    "unet": (19, 4, 22),
+    "unetlike": (19, 4, 22),
+    "segnet": (27, 0, 26),
+}
+VGG16 = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+U = [3, 64, 128, 256, 512, 1024]
+CONVOLUTIONS = {  # (out, in, kernel) of each, in order
+    "semaseg_test": [(32, 3, 3), *[(32, 32, 3)] * 5, (3, 32, 1)],
+    "concat": [(32, 3, 3), *[(32, 32, 3)] * 3, (32, 64, 1), *[(32, 32, 3)] * 2, (3, 32, 1)],
+    "unet": [
+        *[pair for i, o in itertools.pairwise(U) for pair in ((o, i, 3), (o, o, 3))],
+        *[pair for o in (512, 256, 128, 64) for pair in ((o, 2 * o, 3), (o, o, 3))],
+        (3, 64, 1),
+    ],
+    "segnet": [
+        *[(o, i, 3) for i, o in itertools.pairwise(VGG16)],
+        *[(o, i, 3) for i, o in itertools.pairwise([512] * 6 + [256] * 3 + [128] * 2 + [64] * 3)],
+        (3, 64, 1),
+    ],
+}
+CONVOLUTIONS["nearest"] = CONVOLUTIONS["transposeconv"] = CONVOLUTIONS["semaseg_test"]
+QUARTER = {3: 3} | {n: n // 4 for n in (64, 128, 256, 512, 1024, 2048)}
+CONVOLUTIONS["unetlike"] = [(QUARTER[o], QUARTER[i], k) for o, i, k in CONVOLUTIONS["unet"]]
+TRANSPOSED = {"transposeconv": [(32, 32)], "concat": [(32, 32)], "unet": [(o, 2 * o) for o in (512, 256, 128, 64)]}
+TRANSPOSED["unetlike"] = [(o, 2 * o) for o in (128, 64, 32, 16)]
+
+
+@pytest.fixture(scope="session")
+def numbers(tmp_path_factory):
+    """{framework: {name: array}} of collect_networks.py, and "folder", where it has trained."""
+    folder = tmp_path_factory.mktemp("networks")
+    found = {"folder": folder}
+    for framework in FRAMEWORKS:
+        collect = Path(__file__).with_name("collect_networks.py")
+        result = run_python(collect, framework, folder, cwd=folder, timeout=1200)
+        assert result.returncode == 0, result.stderr
+        found[framework] = dict(np.load(folder / f"numbers_{framework}.npz"))
+    return found
+
+
+def show(what, table):
+    print(f"\n{what}: " + ", ".join(f"{one} - {other} {value:.1e}" for (one, other), value in table.items()))
+    return table
+
+
+def answer_of(exercise):
+    return load(next(script for script in SCRIPTS if script.stem == f"{exercise}_pytorch"))
+
+
+@pytest.mark.parametrize("exercise", TRAINED)
+def test_layers_are_those_of_the_table(numbers, exercise):
+    """The common layout names each layer; that all four frameworks have the same, test_same_weights... needs."""
+    weights = dict(np.load(numbers["folder"] / f"weights_{exercise}.npz"))
+    kernels = {kind: [] for kind in ("conv", "transposed")}
+    for name, array in weights.items():
+        if name.endswith("kernel"):
+            kernels[name.split()[0]].append(array.shape)
+    assert [(o, i, height) for o, i, height, width in kernels["conv"]] == CONVOLUTIONS[exercise]
+    assert [shape[2:] for shape in kernels["conv"]] == [(k, k) for _, _, k in CONVOLUTIONS[exercise]]
+    assert kernels["transposed"] == [(o, i, 2, 2) for o, i in TRANSPOSED.get(exercise, [])]
+    norms = sum(name.endswith("gamma") for name in weights)
+    assert (len(kernels["conv"]), len(kernels["transposed"]), norms) == COUNTS[exercise]
+    trained = sum(array.size for name, array in weights.items() if not name.endswith(("mean", "variance")))
+    assert trained == PARAMETERS[exercise]
+
+
+def output_shape(exercise, size):
+    """Return the shape of the logits for one picture of that size, found by PyTorch without computing them."""
+    answer = answer_of(exercise)
+    with answer.torch.device("meta"):
+        network = answer.Network()
+        return tuple(network(answer.torch.empty(1, 3, size, size)).shape)
+
+
+@pytest.mark.parametrize("size, inner", [(572, 388), (236, 52), (188, 4)])
+def test_unet_takes_92_from_each_side(size, inner):
+    assert output_shape("unet", size) == (1, 3, inner, inner)
+    assert size in answer_of("unet").SIZES
+
+
+def test_unet_takes_every_size_that_its_arithmetic_allows():
+    """Before each pooling an even number must be left, and something at the end."""
+    allowed = []
+    for size in range(1, 2049):
+        side, fits = size, True
+        for _ in range(4):
+            side -= 4
+            fits &= side > 0 and side % 2 == 0
+            side //= 2
+        side -= 4
+        for _ in range(4):
+            side = 2 * side - 4
+        if fits and side > 0:
+            allowed.append(size)
+    assert list(answer_of("unet").SIZES) == allowed
+
+
+@pytest.mark.parametrize("exercise", ["unetlike", "segnet", "concat"])
+def test_the_others_keep_the_size(exercise):
+    assert output_shape(exercise, 96) == (1, 3, 96, 96)
+
+
+def test_unet_mirrors_outward_and_resizes_the_mask_to_the_output():
+    answer, rng = answer_of("unet"), np.random.default_rng(0)
+    image = rng.integers(0, 255, (52, 52, 3), np.uint8)
+    target = rng.integers(0, 3, (52, 52), np.uint8)
+    outer, inner = answer.resize(image, target, 236)
+    assert outer.shape == (236, 236, 3) and np.array_equal(inner, target)
+    assert np.array_equal(outer[92:-92, 92:-92], image)
+    assert np.array_equal(outer[91, 92:-92], image[1]) and np.array_equal(outer[92:-92, 144], image[:, 50])
+
+
+@pytest.mark.parametrize("exercise", TRAINED)
+def test_first_weights_are_equal_bit_for_bit(numbers, exercise):
+    for framework in FRAMEWORKS[1:]:
+        assert np.array_equal(numbers[framework][f"{exercise} drawn"], numbers["pytorch"][f"{exercise} drawn"])
+
+
+@pytest.mark.parametrize("what", [*TRAINED, "bilinear"])
+def test_same_weights_give_the_same_logits(numbers, what):
+    table, size = {}, np.abs(numbers["pytorch"][f"{what} logits"]).max()
+    for one, other in PAIRS:
+        a, b = (numbers[framework][f"{what} logits"] for framework in (one, other))
+        assert a.shape == b.shape and a.std() > 1e-3
+        table[one, other] = np.abs(a - b).max()
+    assert max(show(f"{what} logits up to {size:.1f}", table).values()) < 1e-4
+
+
+@pytest.mark.parametrize("exercise", TRAINED)
+def test_losses_agree(numbers, exercise):
+    losses = {}
+    for framework in FRAMEWORKS:
+        path = numbers["folder"] / f"train_{exercise}_{framework}" / "loss.csv"
+        losses[framework] = np.loadtxt(path, delimiter=",", skiprows=1)[:, 1]
+    assert len(losses["pytorch"]) == (5 if exercise in ("unet", "segnet") else 100)
+    table = {(a, b): (np.abs(losses[a] - losses[b]) / losses[a]).max() for a, b in PAIRS}
+    assert max(show(f"{exercise}, relative difference of losses", table).values()) < 1e-3
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_segnet_puts_the_first_of_equal_maxima_back(numbers, framework):
+    """Numbers 0, 1 and 2 at random tie in most windows: the first in reading order is taken."""
+    ties = numbers[framework]["ties"]
+    expected = np.zeros_like(ties)
+    for picture, row, column, channel in np.ndindex(2, 16, 16, 3):
+        window = ties[picture, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2, channel]
+        i, j = divmod(int(window.ravel().argmax()), 2)
+        expected[picture, 2 * row + i, 2 * column + j, channel] = window.max()
+    assert numbers[framework]["ties unpooled"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_shapes_that_no_framework_has_are_refused():
+    answer = answer_of("unetlike")
+    network = answer.Network()
+    weights = convert_weights.get_weights("pytorch", network)
+    weights["conv 3 kernel"] = weights["conv 3 kernel"][:, :-1]
+    with pytest.raises(ValueError):
+        convert_weights.set_weights("pytorch", network, weights)
