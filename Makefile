@@ -3,14 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help compare test lint format benchmark
+.PHONY: help compare test lint format benchmark lesson-figures
 
 help:  ## list these targets
 	@echo "make compare    train one exercise in all four frameworks and lay the results side by side; variables:"
-	@echo "                EXERCISE=bin_test ITERATIONS=500 SEED=0 FRAMEWORKS=\"pytorch keras\" DATA=Dataset DEVICE=auto"
+	@echo "                EXERCISE=unetlike ITERATIONS=300 SEED=0 FRAMEWORKS=\"pytorch keras\" DATA=Dataset DEVICE=auto"
 	@echo "make test       run all tests, the style check among them"
 	@echo "make lint       check style (ruff) and the copies that the answers share"
 	@echo "make format     mend style, and carry a changed function to all its copies"
+	@echo "make lesson-figures  train every exercise in all frameworks and draw the answers' pictures: an hour or so"
 	@echo "make benchmark  time a training step of each answer against a bare loop"
 
 compare: $(INSTALLED)  ## one exercise in four frameworks
@@ -30,6 +31,9 @@ format: $(INSTALLED)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/python tools/copies.py --fix
+
+lesson-figures: $(INSTALLED)
+	@$(BIN)/python tools/draw_figures.py
 
 benchmark: $(INSTALLED)
 	@$(BIN)/python benchmarks/step_time.py

@@ -1,0 +1,101 @@
+"""Draw the figures of the lesson from what the answers themselves do: answers/answer_<exercise>.png for each exercise.
+
+    python tools/draw_figures.py [--exercises "unetlike segnet"] [--frameworks "pytorch keras"]
+
+Every answer runs as it stands, unless outputs/lesson/ holds what it wrote since it was last edited. A figure shows two
+test pictures with their truth and what each framework made of them. All exercises take an hour or so on two cores.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FRAMEWORKS = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras", "chainer": "Chainer"}
+PICTURES = ("madara/madara_0010", "akahara/akahara_0011")
+
+
+def stop(message):
+    """End with one line and status 2."""
+    print(f"draw_figures.py: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def find_exercises():
+    """Return {exercise: folder of its answers} of those that predict, in the order of the lesson."""
+    order = "bin_test semaseg_test nearest transposeconv concat unet unetlike segnet".split()
+    return {name: path.parent for name in order for path in REPOSITORY.glob(f"Question_*/answers/{name}_pytorch.py")}
+
+
+def run_answer(script, out):
+    """Run an answer at its default options, if it was edited since it last ran, and return its metrics."""
+    metrics = out / "metrics.json"
+    if not metrics.exists() or metrics.stat().st_mtime < script.stat().st_mtime:
+        print(f"running {script.name}", flush=True)
+        done = subprocess.run([sys.executable, str(script), "--out", str(out)], stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            stop(f"{script.name} ended with status {done.returncode}: {done.stderr.splitlines()[-1]}")
+    return json.loads(metrics.read_text(encoding="utf-8"))
+
+
+def read_picture(path):
+    """Return a picture as (height, width, 3) uint8, red-green-blue."""
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def brighten(mask):
+    """Return a mask in colours that are told apart on a page: 127 becomes 255."""
+    return np.minimum(mask.astype(int) * 2, 255).astype(np.uint8)
+
+
+def draw_exercise(path, outs, metrics):
+    """Write the figure of one exercise; outs and metrics are by framework."""
+    pictures = [read_picture(REPOSITORY / "Dataset/test/images" / f"{name}.jpg") for name in PICTURES]
+    heights = [picture.shape[0] / picture.shape[1] for picture in pictures]
+    columns = 2 + len(outs)
+    figure = Figure(figsize=(1.7 * columns, 1.7 * sum(heights) + 0.7), layout="constrained", dpi=110)
+    grid = figure.subplots(len(PICTURES), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for row, name, picture in zip(grid, PICTURES, pictures, strict=True):
+        truth = read_picture(REPOSITORY / "Dataset/test/seg_images" / f"{name}.png")
+        panels = {"input": picture, "truth": brighten(truth)}
+        for framework, out in outs.items():
+            title = f"{FRAMEWORKS[framework]}\nmIoU {metrics[framework]['miou']:.3f}"
+            prediction = brighten(read_picture(out / "predictions" / f"{name}.png"))
+            size = picture.shape[1], picture.shape[0]
+            panels[title] = cv2.resize(prediction, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        for axes, (title, panel) in zip(row, panels.items(), strict=True):
+            axes.imshow(panel)
+            axes.set(xticks=[], yticks=[])
+            if row is grid[0]:
+                axes.set_title(title, fontsize=9)
+    figure.savefig(path)
+    print(f"wrote {path}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = stop
+    exercises = find_exercises()
+    parser.add_argument("--exercises", default=" ".join(exercises), help="(%(default)s)")
+    parser.add_argument("--frameworks", default=" ".join(FRAMEWORKS), help="(%(default)s)")
+    options = parser.parse_args()
+    for exercise in options.exercises.split():
+        if exercise not in exercises:
+            stop(f"--exercises: there is no {exercise!r} with predictions; there is {', '.join(exercises)}")
+        outs, metrics = {}, {}
+        for framework in options.frameworks.split():
+            if framework not in FRAMEWORKS:
+                stop(f"--frameworks: there is no {framework!r}; there is {', '.join(FRAMEWORKS)}")
+            outs[framework] = REPOSITORY / "outputs/lesson" / f"{exercise}_{framework}"
+            metrics[framework] = run_answer(exercises[exercise] / f"{exercise}_{framework}.py", outs[framework])
+        draw_exercise(exercises[exercise] / f"answer_{exercise}.png", outs, metrics)
+
+
+if __name__ == "__main__":
+    main()
