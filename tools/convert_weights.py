@@ -142,6 +142,8 @@ def run_child(part, script, folder, numbers):
     framework = script.stem.rpartition("_")[2]
     sys.argv = [str(script), "--device", "cpu"]
     answer = load_script(script)
+    if not hasattr(answer, "build_network"):
+        stop(f"{script.name}: this exercise trains nothing, so it has no weights")
     network = answer.build_network(np.random.default_rng(0), answer.read_options())
     if part == "export":
         answer.load_weights(network, folder)
@@ -152,7 +154,14 @@ def run_child(part, script, folder, numbers):
             set_weights(framework, network, dict(saved))
         except ValueError:
             stop(f"{script.name}: its network is another than the one whose weights FROM has")
-    answer.save_weights(network, folder)
+    try:
+        answer.save_weights(network, folder)
+        # What an earlier run left there tells of other weights.
+        (folder / "loss.csv").unlink(missing_ok=True)
+        metrics = json.dumps({"exercise": answer.EXERCISE, "framework": framework})
+        answer.write_whole(folder / "metrics.json", lambda aside: aside.write_text(metrics + "\n"))
+    except OSError as error:
+        stop(f"{error}: choose another folder for TO")
 
 
 def main():
@@ -171,11 +180,11 @@ def main():
     try:
         metrics = json.loads(metrics_path.read_text(encoding="utf-8"))
         exercise, source = metrics["exercise"], metrics["framework"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         stop(f"{metrics_path}: cannot be read: FROM must be a folder that a trained answer has written")
     target = options.framework or options.target.name.rpartition("_")[2]
     if target not in FRAMEWORKS:
-        stop(f"{options.target}: name no framework at its end: give --framework {', '.join(FRAMEWORKS)}")
+        stop(f"{options.target}: its name ends in no framework: give --framework {', '.join(FRAMEWORKS)}")
     with tempfile.TemporaryDirectory() as folder:
         numbers = str(Path(folder) / "weights.npz")
         for part, framework in (("export", source), ("import", target)):
@@ -184,7 +193,7 @@ def main():
             if child.returncode:
                 sys.exit(child.returncode)
     script = find_answer(exercise, target)
-    print(f"Written to {options.target}/; try it: python {script} --test --out {options.target}")
+    print(f"Written to {options.target}/; try it: {sys.executable} {script} --test --out {options.target}")
 
 
 if __name__ == "__main__":

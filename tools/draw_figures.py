@@ -1,4 +1,4 @@
-"""Draw the figures of the lesson from what the answers themselves do: answers/answer_<exercise>.png for each exercise.
+"""Draw the figures of the lesson from what the answers do: answers/answer_<exercise>.png for each that predicts.
 
     python tools/draw_figures.py [--exercises "unetlike segnet"] [--frameworks "pytorch keras"]
 
@@ -40,7 +40,8 @@ def run_answer(script, out):
         print(f"running {script.name}", flush=True)
         done = subprocess.run([sys.executable, str(script), "--out", str(out)], stderr=subprocess.PIPE, text=True)
         if done.returncode:
-            stop(f"{script.name} ended with status {done.returncode}: {done.stderr.splitlines()[-1]}")
+            last = (done.stderr.splitlines() or [""])[-1]
+            stop(f"{script.name} ended with status {done.returncode}: {last}")
     return json.loads(metrics.read_text(encoding="utf-8"))
 
 

@@ -68,7 +68,7 @@ def train(network, images, targets, options, rng):
     network.compile(
         keras.optimizers.SGD(options.lr, momentum=0.9),
         loss=lambda targets, logits: compute_loss(logits, targets),  # Keras passes the targets first
-        jit_compile=False,  # XLA would take longer to compile than it saves in 500 steps
+        jit_compile=False,  # XLA would take longer to compile than it saves in a run of this length
     )
     losses = []
     bar = tqdm(draw_batches(images, targets, options, rng), desc="train", total=options.iterations)
@@ -82,7 +82,7 @@ def train(network, images, targets, options, rng):
 
 
 def predict(network, images, options):
-    """Return the logits, (pictures, height, width, 1) float32, of images (pictures, height, width, 3)."""
+    """Return the logits, (pictures, height, width, outputs) float32, of images (pictures, height, width, 3)."""
     with keras.device(
         DEVICES[options.device]
     ):  # Model.predict takes inference mode: batch norm by its running averages
@@ -162,7 +162,10 @@ def find_pictures(folder):
     for path in sorted(folder.rglob("*")):
         below = path.relative_to(folder)
         if path.suffix.lower() in (".jpg", ".jpeg", ".png") and "/." not in f"/{below.as_posix()}":  # not if hidden
-            pictures[below.with_suffix("").as_posix().lower()] = path
+            name = below.with_suffix("").as_posix().lower()
+            if name in pictures:
+                stop(f"{path}: has the same name as {pictures[name].name}: give one of them another, and its mask too")
+            pictures[name] = path
     if not pictures:
         wrong = "no .jpg, .jpeg or .png picture in it" if folder.is_dir() else "no such folder"
         stop(f"{folder}: {wrong}: --data takes a folder with train/ and test/, in each images/ and seg_images/")
@@ -201,7 +204,7 @@ def resize(image, target, size):
 
 
 def load_newts(folder, size):
-    """Return names, images (pictures, size, size, 3) float32 from -1 to 1, and targets (pictures, size, size) uint8."""
+    """Return names, images (pictures, ..., 3) float32 from -1 to 1 and targets (pictures, ...) uint8, sized by resize."""
     image_paths, mask_paths = find_pictures(folder / "images"), find_pictures(folder / "seg_images")
     for name in sorted(image_paths.keys() ^ mask_paths.keys()):
         lack = "mask in seg_images/" if name in image_paths else "picture in images/"
@@ -286,7 +289,9 @@ def read_options():
     parser.add_argument("--iterations", type=int, help=f"steps of training ({defaults['iterations']})")
     parser.add_argument("--batch", type=int, help=f"pictures in a batch ({defaults['batch']})")
     parser.add_argument("--lr", type=float, help=f"learning rate ({defaults['lr']})")
-    parser.add_argument("--size", type=int, help=f"side of the resized pictures, in pixels ({defaults['size']})")
+    parser.add_argument(
+        "--size", type=int, help=f"side of the pictures that the network sees, in pixels ({defaults['size']})"
+    )
     options = parser.parse_args()
     options.device = pick_device(options.device)
     for name, value in (ON_CPU if options.device == "cpu" else ON_GPU).items():
@@ -304,6 +309,14 @@ def read_options():
         )
     options.train, options.test = (options.train or not options.test), (options.test or not options.train)
     return options
+
+
+def read_metrics(path):
+    """Return the metrics of an earlier run, none if there is no such file or a damaged one."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def main():
@@ -328,7 +341,7 @@ def main():
         write_whole(options.out / "loss.csv", lambda aside: aside.write_text(f"iteration,loss\n{rows}"))
     else:
         load_weights(network, options.out)
-        metrics = (json.loads(metrics_path.read_text()) if metrics_path.exists() else {}) | metrics
+        metrics = read_metrics(metrics_path) | metrics
     if options.test:
         metrics |= test(network, *newts["test"], options)
     write_whole(metrics_path, lambda aside: aside.write_text(json.dumps(metrics, indent=2) + "\n"))
@@ -339,4 +352,4 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, KeyboardInterrupt) as error:  # a folder that may not be written, a full disk; Ctrl-C
-        stop(f"{error}: mend that, or choose another folder with --out" if str(error) else "interrupted")
+        stop(f"{error}: mend that, or name another folder with --data or --out" if str(error) else "interrupted")

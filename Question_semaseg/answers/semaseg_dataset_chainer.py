@@ -98,7 +98,10 @@ def find_pictures(folder):
     for path in sorted(folder.rglob("*")):
         below = path.relative_to(folder)
         if path.suffix.lower() in (".jpg", ".jpeg", ".png") and "/." not in f"/{below.as_posix()}":  # not if hidden
-            pictures[below.with_suffix("").as_posix().lower()] = path
+            name = below.with_suffix("").as_posix().lower()
+            if name in pictures:
+                stop(f"{path}: has the same name as {pictures[name].name}: give one of them another, and its mask too")
+            pictures[name] = path
     if not pictures:
         wrong = "no .jpg, .jpeg or .png picture in it" if folder.is_dir() else "no such folder"
         stop(f"{folder}: {wrong}: --data takes a folder with train/ and test/, in each images/ and seg_images/")
@@ -125,7 +128,7 @@ def resize(image, target, size):
 
 
 def load_newts(folder, size):
-    """Return names, images (pictures, size, size, 3) float32 from -1 to 1, and targets (pictures, size, size) uint8."""
+    """Return names, images (pictures, ..., 3) float32 from -1 to 1 and targets (pictures, ...) uint8, sized by resize."""
     image_paths, mask_paths = find_pictures(folder / "images"), find_pictures(folder / "seg_images")
     for name in sorted(image_paths.keys() ^ mask_paths.keys()):
         lack = "mask in seg_images/" if name in image_paths else "picture in images/"
@@ -213,7 +216,10 @@ def read_options():
     parser.add_argument("--iterations", type=int, default=DEFAULTS["iterations"], help="batches to draw (%(default)s)")
     parser.add_argument("--batch", type=int, default=DEFAULTS["batch"], help="pictures in a batch (%(default)s)")
     parser.add_argument(
-        "--size", type=int, default=DEFAULTS["size"], help="side of the resized pictures, in pixels (%(default)s)"
+        "--size",
+        type=int,
+        default=DEFAULTS["size"],
+        help="side of the pictures that the network sees, in pixels (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (%(default)s)")
     parser.add_argument("--augment", choices=("affine", "flips", "none"), default="affine", help="(%(default)s)")
@@ -232,4 +238,4 @@ if __name__ == "__main__":
     try:
         main()
     except (OSError, KeyboardInterrupt) as error:  # a folder that may not be written, a full disk; Ctrl-C
-        stop(f"{error}: mend that, or choose another folder with --out" if str(error) else "interrupted")
+        stop(f"{error}: mend that, or name another folder with --data or --out" if str(error) else "interrupted")
