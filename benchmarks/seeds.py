@@ -40,6 +40,11 @@ def main():
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (%(default)s of them)")
     parser.add_argument("--frameworks", default=FRAMEWORKS)
     options = parser.parse_args()
+    for framework in ["pytorch", *options.frameworks.split()]:
+        script = REPOSITORY / "Question_semaseg/answers" / f"{options.exercise}_{framework}.py"
+        if not script.exists() or "def measure(" not in script.read_text(encoding="utf-8"):
+            print(f"seeds.py: {script.name}: no such answer, or none that measures: see --help", file=sys.stderr)
+            sys.exit(2)
     table = Table("framework", "mIoU of each seed", "mean", "spread (standard deviation)")
     for framework in options.frameworks.split():
         (script,) = REPOSITORY.glob(f"Question_*/answers/{options.exercise}_{framework}.py")

@@ -139,6 +139,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (%(default)s)")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    for framework in options.frameworks.split():
+        script = REPOSITORY / "Question_semaseg/answers" / f"{options.exercise}_{framework}.py"
+        if not options.child and (not script.exists() or "def train(" not in script.read_text(encoding="utf-8")):
+            print(f"step_time.py: {script.name}: no such answer, or none that trains: see --help", file=sys.stderr)
+            sys.exit(2)
     if options.child:
         print(json.dumps(measure(options.child, options.steps, options.rounds)))
         return

@@ -133,7 +133,7 @@ def run_main(tmp_path, acts, *options, binary=True):
     answers, data = write_answers(tmp_path / "answers", acts, binary), tmp_path / "いもり & newts <1>"
     if not data.exists():
         write_newts(data)
-    places = ("--answers", str(answers), "--data", str(data), "--out", str(tmp_path / "out"))
+    places = ("--exercise", "bin_test", "--answers", str(answers), "--data", str(data), "--out", str(tmp_path / "out"))
     status = compare.main([*places, "--iterations", "12", "--frameworks", " ".join(acts), *options])
     return status, tmp_path / "out" / "bin_test"
 
@@ -353,7 +353,8 @@ def test_wrong_options_end_in_one_line_before_anything_runs(tmp_path, capfd, mon
 def test_a_missing_answer_of_one_framework(tmp_path):
     answers = write_answers(tmp_path / "answers", {"pytorch": "good"})
     status = compare.main(
-        ["--answers", str(answers), "--data", str(write_newts(tmp_path)), "--out", str(tmp_path / "out")]
+        ["--exercise", "bin_test", "--answers", str(answers), "--data", str(write_newts(tmp_path))]
+        + ["--out", str(tmp_path / "out")]
     )
     page = (tmp_path / "out" / "bin_test" / "index.html").read_text("utf-8")
     assert status == 0 and page.count("there is no such answer") == 3
@@ -467,3 +468,18 @@ def test_page_in_a_browser(tmp_path, browser):
         "images => images.map(image => image.clientHeight / image.clientWidth)"
     )
     assert sizes == pytest.approx([455 / 256] * 5, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "exercise, expected", [("unetlike", compare.MOST_ITERATIONS), ("unet", 60), ("bin_dataset", 100)]
+)
+def test_iterations_are_the_answers_own_up_to_a_limit(tmp_path, exercise, expected):
+    options = compare.parse_options(["--exercise", exercise, "--out", str(tmp_path)])
+    assert options.iterations == expected
+
+
+def test_unetlike_in_all_frameworks_unless_told(tmp_path):
+    options = compare.parse_options(["--out", str(tmp_path)])
+    assert [script.name for script in options.scripts.values()] == [
+        f"unetlike_{name}.py" for name in compare.FRAMEWORKS
+    ]

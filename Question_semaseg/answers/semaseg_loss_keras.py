@@ -122,7 +122,7 @@ def resize(image, target, size):
 
 
 def load_newts(folder, size):
-    """Return names, images (pictures, ..., 3) float32 from -1 to 1 and targets (pictures, ...) uint8, sized by resize."""
+    """Return names, images (pictures, ..., 3) float32 from -1 to 1, targets (pictures, ...) uint8, sized by resize."""
     image_paths, mask_paths = find_pictures(folder / "images"), find_pictures(folder / "seg_images")
     for name in sorted(image_paths.keys() ^ mask_paths.keys()):
         lack = "mask in seg_images/" if name in image_paths else "picture in images/"
