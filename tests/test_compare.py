@@ -380,7 +380,16 @@ def test_an_interrupt_ends_the_answer_and_leaves_the_last_page(tmp_path, number)
     _, out = run_main(tmp_path, {"keras": "good"})
     before = (out / "index.html").read_bytes()
     write_answers(tmp_path / "answers", {"keras": "slow"})
-    places = ["--answers", tmp_path / "answers", "--data", tmp_path / "いもり & newts <1>", "--out", tmp_path / "out"]
+    places = [
+        "--exercise",
+        "bin_test",
+        "--answers",
+        tmp_path / "answers",
+        "--data",
+        tmp_path / "いもり & newts <1>",
+        "--out",
+        tmp_path / "out",
+    ]
     process = subprocess.Popen(
         [sys.executable, ROOT / "tools" / "compare.py", *places], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
@@ -402,7 +411,8 @@ def test_a_terminal_sees_the_bar_as_it_moves(tmp_path):
     answers, data = write_answers(tmp_path, {"keras": "slow"}), write_newts(tmp_path)
     ours, theirs = os.openpty()
     process = subprocess.Popen(
-        [sys.executable, ROOT / "tools" / "compare.py", "--answers", answers, "--data", data, "--out", tmp_path / "o"],
+        [sys.executable, ROOT / "tools" / "compare.py", "--exercise", "bin_test"]
+        + ["--answers", answers, "--data", data, "--out", tmp_path / "o"],
         stdout=subprocess.DEVNULL,
         stderr=theirs,
     )
