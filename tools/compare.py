@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FRAMEWORKS = ("pytorch", "tensorflow", "keras", "chainer")
 MOST_PICTURES = 16
 FAVOURITES = ("madara_0010", "akahara_0010", "akahara_0011")  # first choice for comparison.png
-MOST_ITERATIONS = 400  # unless told: so that all four are done within five minutes on two cores, Chainer among them
+MOST_ITERATIONS = 300  # unless told: so that all four are done within five minutes on two cores, Chainer among them
 LONGEST_SIDE = 720  # of a picture in the page, in pixels
 UNKNOWN = "–"
 

@@ -60,9 +60,9 @@ def draw_exercise(path, outs, metrics):
     pictures = [read_picture(REPOSITORY / "Dataset/test/images" / f"{name}.jpg") for name in PICTURES]
     heights = [picture.shape[0] / picture.shape[1] for picture in pictures]
     columns = 2 + len(outs)
-    figure = Figure(figsize=(1.7 * columns, 1.7 * sum(heights) + 0.7), layout="constrained", dpi=110)
+    figure = Figure(figsize=(1.7 * columns, 1.7 * sum(heights) + 0.5), layout="constrained", dpi=110)
     grid = figure.subplots(len(PICTURES), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
-    for row, name, picture in zip(grid, PICTURES, pictures, strict=True):
+    for number, (row, name, picture) in enumerate(zip(grid, PICTURES, pictures, strict=True)):
         truth = read_picture(REPOSITORY / "Dataset/test/seg_images" / f"{name}.png")
         panels = {"input": picture, "truth": brighten(truth)}
         for framework, out in outs.items():
@@ -73,7 +73,7 @@ def draw_exercise(path, outs, metrics):
         for axes, (title, panel) in zip(row, panels.items(), strict=True):
             axes.imshow(panel)
             axes.set(xticks=[], yticks=[])
-            if row is grid[0]:
+            if number == 0:
                 axes.set_title(title, fontsize=9)
     figure.savefig(path)
     print(f"wrote {path}")
