@@ -64,6 +64,8 @@ def draw_exercise(path, outs, metrics):
     grid = figure.subplots(len(PICTURES), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
     for number, (row, name, picture) in enumerate(zip(grid, PICTURES, pictures, strict=True)):
         truth = read_picture(REPOSITORY / "Dataset/test/seg_images" / f"{name}.png")
+        if path.stem.startswith("answer_bin_"):  # there both species are one class, white
+            truth = np.repeat(127 * (truth.max(axis=2, keepdims=True) > 0), 3, axis=2)
         panels = {"input": picture, "truth": brighten(truth)}
         for framework, out in outs.items():
             title = f"{FRAMEWORKS[framework]}\nmIoU {metrics[framework]['miou']:.3f}"
