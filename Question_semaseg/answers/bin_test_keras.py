@@ -34,7 +34,7 @@ CLASSES = ("background", "newt")
 ON_CPU = ON_GPU = {"iterations": 600, "batch": 8, "lr": 0.05, "size": 64}  # the defaults
 WARM_UP = 150  # iterations in which the learning rate rises
 SIZES = range(8, 2049)  # that the network can take
-CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
+CHOICES = {"augment": ("flips", "affine", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
 DEVICES = {"cpu": "cpu:0", "cuda": "gpu:0"}  # the names that Keras has for them
 
 
