@@ -1,19 +1,26 @@
 """What each framework reaches over several seeds: mean and spread of the mIoU on the test pictures of a data folder.
 
-    python benchmarks/seeds.py [--exercise bin_test] [--data Dataset/photographs] [--seeds 3] [--frameworks "pytorch"]
+    python benchmarks/seeds.py [--exercises "bin_test unetlike"] [--data Dataset/photographs] [--seeds 3] [--folds 4]
+                               [--frameworks "pytorch"] [--jobs 2]
 
 Every run is the answer at its default options but for --data and --seed, in a process of its own. Beside it stands what
-calling every pixel background would reach on the same pictures.
+calling every pixel background would reach on the same pictures. A handful of test pictures say little: with --folds N
+all pictures, of train/ and test/, are dealt out to N folds, species by species, each fold is the test set of a run that
+trains on the others, and a seed's mIoU is the mean of its N runs. With --jobs N, N runs go side by side, a core each.
 """
 
 import argparse
 import importlib.util
+import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 from rich.console import Console
 from rich.progress import track
@@ -23,42 +30,104 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 FRAMEWORKS = "pytorch tensorflow keras chainer"
 
 
-def background_miou(exercise, data):
-    """Return the mIoU on the test pictures of calling every pixel background, measured by the PyTorch answer."""
-    (path,) = REPOSITORY.glob(f"Question_*/answers/{exercise}_pytorch.py")
+def stop(message):
+    """End with one line and status 2."""
+    print(f"seeds.py: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def find_answer(exercise, framework):
+    """Return the path of an answer that measures; stop where there is none."""
+    scripts = list(REPOSITORY.glob(f"Question_*/answers/{exercise}_{framework}.py"))
+    if len(scripts) != 1 or "def measure(" not in scripts[0].read_text(encoding="utf-8"):
+        stop(f"{exercise}_{framework}.py: no such answer, or none that measures: see --help")
+    return scripts[0]
+
+
+def load_answer(path):
+    """Return an answer as a module."""
     specification = importlib.util.spec_from_file_location(path.stem, path)
     script = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(script)
-    _, _, targets = script.load_newts(data / "test", script.ON_CPU["size"])
-    return script.measure(0 * targets, targets)["miou"]
+    return script
+
+
+def background_miou(script, folders):
+    """Return the mIoU, mean over data folders, of calling every pixel of their test pictures background."""
+    targets = [script.load_newts(folder / "test", script.ON_CPU["size"])[2] for folder in folders]
+    return statistics.mean(script.measure(0 * target, target)["miou"] for target in targets)
+
+
+def deal(script, data, count, out):
+    """Make `count` data folders of links below out, all of the pictures of data, each picture once a test picture."""
+    pairs = {}
+    for part in ("train", "test"):
+        images = script.find_pictures(data / part / "images")
+        masks = script.find_pictures(data / part / "seg_images")
+        for name in images.keys() & masks.keys():
+            pairs[f"{Path(name).parent}/{part}_{Path(name).name}"] = images[name], masks[name]
+    turns = {}
+    for name in sorted(pairs):
+        turns.setdefault(Path(name).parent, itertools.cycle(range(count)))
+        fold = next(turns[Path(name).parent])
+        for i in range(count):
+            part = out / str(i) / ("test" if i == fold else "train")
+            for kind, source in zip(("images", "seg_images"), pairs[name], strict=True):
+                link = part / kind / f"{name}{source.suffix}"
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(source.resolve())
+    return [out / str(i) for i in range(count)]
+
+
+def run(script, data, seed, cores):
+    """Return the mIoU of one run; it has one of `cores` to itself, or all of them where there is no queue of cores."""
+    core = cores and cores.get()
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, str(script), "--data", str(data), "--seed", str(seed), "--out", out]
+        pin = (lambda: os.sched_setaffinity(0, {core})) if cores else None
+        done = subprocess.run(command, capture_output=True, text=True, preexec_fn=pin)
+        if cores:
+            cores.put(core)
+        if done.returncode:
+            raise RuntimeError((done.stderr.splitlines() or [""])[-1])
+        return json.loads((Path(out) / "metrics.json").read_text(encoding="utf-8"))["miou"]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--exercise", default="bin_test")
+    parser.error = stop
+    parser.add_argument("--exercises", default="bin_test")
     parser.add_argument("--data", type=Path, default=REPOSITORY / "Dataset")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (%(default)s of them)")
+    parser.add_argument("--folds", type=int, default=1, help="cross-validate in so many folds")
     parser.add_argument("--frameworks", default=FRAMEWORKS)
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side (%(default)s); Linux only")
     options = parser.parse_args()
-    for framework in ["pytorch", *options.frameworks.split()]:
-        script = REPOSITORY / "Question_semaseg/answers" / f"{options.exercise}_{framework}.py"
-        if not script.exists() or "def measure(" not in script.read_text(encoding="utf-8"):
-            print(f"seeds.py: {script.name}: no such answer, or none that measures: see --help", file=sys.stderr)
-            sys.exit(2)
-    table = Table("framework", "mIoU of each seed", "mean", "spread (standard deviation)")
-    for framework in options.frameworks.split():
-        (script,) = REPOSITORY.glob(f"Question_*/answers/{options.exercise}_{framework}.py")
-        mious = []
-        for seed in track(range(options.seeds), description=framework):
-            with tempfile.TemporaryDirectory() as out:
-                command = [sys.executable, script, "--data", options.data, "--seed", str(seed), "--out", out]
-                subprocess.run(command, check=True, capture_output=True)
-                mious.append(json.loads((Path(out) / "metrics.json").read_text())["miou"])
-        spread = statistics.stdev(mious) if len(mious) > 1 else 0.0
-        row = (" ".join(f"{miou:.3f}" for miou in mious), f"{statistics.mean(mious):.3f}", f"{spread:.3f}")
-        table.add_row(framework, *row)
+    names = list(itertools.product(options.exercises.split(), options.frameworks.split()))
+    scripts = {name: find_answer(*name) for name in names}
+    table = Table("exercise", "framework", "mIoU of each seed", "mean", "spread (standard deviation)", "all background")
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(max(1, options.jobs)) as pool:
+        some = load_answer(find_answer(options.exercises.split()[0], "pytorch"))
+        folders = [options.data]
+        if options.folds > 1:
+            folders = deal(some, options.data, options.folds, Path(temporary))
+        cores = SimpleQueue() if options.jobs > 1 else None
+        for core in sorted(os.sched_getaffinity(0))[: options.jobs] if cores else ():
+            cores.put(core)
+        runs = list(itertools.product(names, range(options.seeds), folders))
+        mious = track(
+            pool.map(lambda each: run(scripts[each[0]], each[2], each[1], cores), runs), "running", total=len(runs)
+        )
+        of_name = dict.fromkeys(names, ())
+        for (name, _, _), miou in zip(runs, mious, strict=True):
+            of_name[name] += (miou,)
+        for (exercise, framework), all_mious in of_name.items():
+            seeds = [statistics.mean(all_mious[i : i + len(folders)]) for i in range(0, len(all_mious), len(folders))]
+            spread = f"{statistics.stdev(seeds):.3f}" if len(seeds) > 1 else ""
+            nothing = background_miou(load_answer(find_answer(exercise, "pytorch")), folders)
+            each = " ".join(f"{seed:.3f}" for seed in seeds)
+            table.add_row(exercise, framework, each, f"{statistics.mean(seeds):.3f}", spread, f"{nothing:.3f}")
     Console().print(table)
-    print(f"all background: {background_miou(options.exercise, options.data):.3f}")
 
 
 if __name__ == "__main__":

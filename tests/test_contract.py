@@ -257,6 +257,28 @@ def test_wrong_input_ends_in_one_line(tmp_path, script, kind):
     assert list_files(tmp_path) == before
 
 
+# Runs in a process of its own: an answer that may take so many bytes of memory and no more.
+LIMITED = """
+import resource, runpy, sys
+sys.argv = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
+sys.argv[1:2] = []
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux holds a process to such a limit")
+@pytest.mark.parametrize("framework", ("pytorch", "chainer"))
+def test_memory_that_runs_out_ends_in_one_line(newts, tmp_path, framework):
+    (script,) = (script for script in SCRIPTS if script.stem == f"bin_loss_{framework}")
+    options = ["--data", newts, "--out", tmp_path / "o", "--batch", 64, "--size", 512, "--iterations", 1]
+    result = run_python("-c", LIMITED, script, 4 * 2**30, *options, "--device", "cpu", cwd=tmp_path)
+    lines = [line for line in result.stderr.splitlines() if line and "%|" not in line]
+    assert result.returncode == 2, result.stderr
+    assert lines == [f"{script.name}: out of memory: give a smaller --batch or --size"]
+    assert not list_files(tmp_path / "o")
+
+
 # Runs in a process of its own: tests with the weights that training saved, then with those that are none of its own.
 LOAD = """
 import importlib.util, sys

@@ -7,6 +7,7 @@ import cv2
 import draw_figures
 import numpy as np
 import pytest
+import results
 from conftest import ROOT
 
 
@@ -29,24 +30,38 @@ def test_a_figure_shows_each_prediction(tmp_path):
     assert green[:, 3 * width :].mean() > 0.3 and green[:, 2 * width : 3 * width].sum() == 0
 
 
-def test_an_answer_runs_again_only_when_it_was_edited(tmp_path):
-    script = tmp_path / "answer.py"
-    script.write_text(
-        "import pathlib, sys\n"
-        "out = pathlib.Path(sys.argv[2])\n"
-        "out.mkdir(exist_ok=True)\n"
-        "runs = out / 'runs'\n"
-        "runs.write_text(runs.read_text() + 'x' if runs.exists() else 'x')\n"
-        "(out / 'metrics.json').write_text('{\"miou\": 0.5}')\n"
-    )
-    out = tmp_path / "out"
-    for _ in range(2):
-        assert draw_figures.run_answer(script, out) == {"miou": 0.5}
-        assert (out / "runs").read_text() == "x"
-    later = (out / "metrics.json").stat().st_mtime + 5
-    os.utime(script, (later, later))
-    draw_figures.run_answer(script, out)
-    assert (out / "runs").read_text() == "xx"
+ANSWER = """
+import pathlib, sys
+out = pathlib.Path(sys.argv[2])
+out.mkdir(exist_ok=True)
+runs = out / "runs"
+runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
+(out / "metrics.json").write_text('{"miou": 0.5}')
+(out / "loss.csv").write_text("iteration,loss\\n" + "".join(f"{i},{1 / i}\\n" for i in range(1, 41)))
+"""
+
+
+def test_an_answer_runs_again_only_when_its_code_was_edited(tmp_path):
+    script, out = tmp_path / "answer.py", tmp_path / "out"
+    for code, runs in ((ANSWER, "x"), (f'"""Said."""\n{ANSWER}# said\n', "x"), (f"{ANSWER}done = True\n", "xx")):
+        script.write_text(code)
+        numbers = draw_figures.run_answer(script, out)
+        assert (out / "runs").read_text() == runs
+        assert numbers["code"] == results.code_hash(script)
+        assert numbers["miou"] == 0.5 and numbers["first_loss"] == 1
+        assert numbers["last_loss"] == pytest.approx((1 / 39 + 1 / 40) / 2)  # a twentieth of 40 iterations
+
+
+def test_results_of_other_answers_stay_and_those_of_none_go(tmp_path):
+    (tmp_path / "answers").mkdir()
+    (tmp_path / "assets").mkdir()
+    path = tmp_path / "assets/results.json"
+    for name in ("unet_keras", "unet_chainer"):
+        (tmp_path / f"answers/{name}.py").touch()
+    draw_figures.keep_results(path, {"unet_chainer": {"miou": 0.1}, "unet_theano": {"miou": 0.2}})
+    draw_figures.keep_results(path, {"unet_keras": {"miou": 0.3}})
+    assert results.read_results(path)["answers"] == {"unet_chainer": {"miou": 0.1}, "unet_keras": {"miou": 0.3}}
+    assert results.read_results(path)["machine"]["cores"] == os.cpu_count()
 
 
 def test_an_answer_that_fails_is_told_in_one_line(tmp_path, capsys):

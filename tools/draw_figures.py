@@ -2,12 +2,15 @@
 
     python tools/draw_figures.py [--exercises "unetlike segnet"] [--frameworks "pytorch keras"]
 
-Every answer runs as it stands, unless outputs/lesson/ holds what it wrote since it was last edited. A figure shows two
-test pictures with their truth and what each framework made of them. All exercises take an hour or so on two cores.
+Every answer runs as it stands, unless outputs/lesson/ holds what the same code wrote. A figure shows two test pictures
+with their truth and what each framework made of them. The numbers of the runs go to assets/results.json beside the
+answers, with a hash of the code that gave them. All exercises take an hour or so on two cores.
 """
 
 import argparse
+import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
+from results import code_hash, read_results, write_results
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FRAMEWORKS = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras", "chainer": "Chainer"}
@@ -34,15 +38,38 @@ def find_exercises():
 
 
 def run_answer(script, out):
-    """Run an answer at its default options, if it was edited since it last ran, and return its metrics."""
-    metrics = out / "metrics.json"
-    if not metrics.exists() or metrics.stat().st_mtime < script.stat().st_mtime:
+    """Return the numbers of an answer's run at its defaults; run it unless out holds what the same code wrote."""
+    code, ran = code_hash(script), out / "code.txt"
+    if not ran.exists() or ran.read_text(encoding="utf-8") != code:
         print(f"running {script.name}", flush=True)
         done = subprocess.run([sys.executable, str(script), "--out", str(out)], stderr=subprocess.PIPE, text=True)
         if done.returncode:
             last = (done.stderr.splitlines() or [""])[-1]
             stop(f"{script.name} ended with status {done.returncode}: {last}")
-    return json.loads(metrics.read_text(encoding="utf-8"))
+        ran.write_text(code, encoding="utf-8")
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    with (out / "loss.csv").open(newline="", encoding="utf-8") as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    # One batch's loss says little of where training ended; a twentieth of them says more.
+    last = losses[-max(1, len(losses) // 20) :]
+    return {"code": code} | metrics | {"first_loss": losses[0], "last_loss": sum(last) / len(last)}
+
+
+def describe_machine():
+    """Return what the times depend on: {"cores": ..., "memory_gb": ...}, None where the system does not tell."""
+    has_memory = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if has_memory else None
+    return {"cores": os.cpu_count(), "memory_gb": memory and round(memory / 2**30)}
+
+
+def keep_results(path, metrics):
+    """Put the numbers of these answers, {answer: numbers}, into a results.json; drop answers that are no more."""
+    try:
+        answers = read_results(path)["answers"]
+    except (OSError, ValueError):
+        answers = {}
+    answers = {name: kept for name, kept in answers.items() if (path.parent.parent / f"answers/{name}.py").exists()}
+    write_results(path, {"machine": describe_machine(), "answers": dict(sorted((answers | metrics).items()))})
 
 
 def read_picture(path):
@@ -98,6 +125,8 @@ def main():
             outs[framework] = REPOSITORY / "outputs/lesson" / f"{exercise}_{framework}"
             metrics[framework] = run_answer(exercises[exercise] / f"{exercise}_{framework}.py", outs[framework])
         draw_exercise(exercises[exercise] / f"answer_{exercise}.png", outs, metrics)
+        answers = {f"{exercise}_{framework}": numbers for framework, numbers in metrics.items()}
+        keep_results(exercises[exercise].parent / "assets/results.json", answers)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ ON_CPU = ON_GPU = {"iterations": 600, "batch": 8, "lr": 0.05, "size": 64}  # the
 WARM_UP = 150  # iterations in which the learning rate rises
 SIZES = range(8, 2049)  # that the network can take
 CHOICES = {"augment": ("flips", "affine", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
-DEVICES = {"cpu": "cpu:0", "cuda": "gpu:0"}  # the names that Keras has for them
+DEVICES = {"cpu": "cpu", "cuda": "gpu"}  # as Keras calls them, whatever its backend
 
 
 # As in bin_test_pytorch.py
@@ -70,8 +70,11 @@ def test(network, names, images, targets, options):
 # As in bin_dataset_keras.py
 def pick_device(name):
     """Return "cpu" or "cuda" for the option's auto, cpu or cuda."""
-    backend = keras.backend.backend()  # Keras 3.15 lists no devices of PyTorch's
-    has_gpu = sys.modules["torch"].cuda.is_available() if backend == "torch" else keras.distribution.list_devices("gpu")
+    backend = keras.backend.backend()
+    if backend == "torch":  # whose devices Keras 3.15 does not list
+        has_gpu = sys.modules["torch"].cuda.is_available()
+    else:
+        has_gpu = any(device.startswith("gpu") for device in keras.distribution.list_devices())
     if name == "cuda" and not has_gpu:
         stop(f"--device cuda: Keras on {backend} sees no GPU: use --device cpu, or install {backend} for a GPU")
     return "cuda" if name != "cpu" and has_gpu else "cpu"
@@ -385,3 +388,7 @@ if __name__ == "__main__":
         main()
     except (OSError, KeyboardInterrupt) as error:  # a folder that may not be written, a full disk; Ctrl-C
         stop(f"{error}: mend that, or name another folder with --data or --out" if str(error) else "interrupted")
+    except Exception as error:
+        if not any(word in repr(error) for word in ("memory", "Memory", "OOM")):  # each framework says it otherwise
+            raise
+        stop("out of memory: give a smaller --batch or --size")

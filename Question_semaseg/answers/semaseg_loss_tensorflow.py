@@ -388,3 +388,7 @@ if __name__ == "__main__":
         main()
     except (OSError, KeyboardInterrupt) as error:  # a folder that may not be written, a full disk; Ctrl-C
         stop(f"{error}: mend that, or name another folder with --data or --out" if str(error) else "interrupted")
+    except Exception as error:
+        if not any(word in repr(error) for word in ("memory", "Memory", "OOM")):  # each framework says it otherwise
+            raise
+        stop("out of memory: give a smaller --batch or --size")
