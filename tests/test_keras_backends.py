@@ -1,0 +1,42 @@
+"""The Keras answers run on each backend that Keras has, and give the same losses."""
+
+import csv
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import SCRIPTS
+
+KERAS = [script for script in SCRIPTS if script.stem in ("bin_test_keras", "segnet_keras")]
+
+
+@functools.cache
+def read_losses(script, backend, data, out):
+    """Train and test on a backend, and return the loss of each iteration."""
+    numbers = ["--iterations", "3", "--size", "32", "--batch", "2"]
+    command = [sys.executable, script, "--data", data, "--out", out, *numbers]
+    environment = os.environ | {"KERAS_BACKEND": backend}
+    done = subprocess.run(list(map(str, command)), env=environment, cwd=out.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"Written to {out}" in done.stdout
+    with (out / "loss.csv").open(newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("backend", ("torch", "jax"))
+@pytest.mark.parametrize("script", KERAS, ids=lambda script: script.stem)
+def test_every_backend_gives_the_same_losses(newts, tmp_path_factory, script, backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    folder = tmp_path_factory.getbasetemp()
+    losses = [read_losses(script, name, newts, folder / f"{script.stem}_{name}") for name in ("tensorflow", backend)]
+    assert len(losses[0]) == 3
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+
+
+def test_the_scripts_are_there():
+    assert len(KERAS) == 2
