@@ -298,9 +298,7 @@ def read_options():
     parser.add_argument("--iterations", type=int, help=f"steps of training ({defaults['iterations']})")
     parser.add_argument("--batch", type=int, help=f"pictures in a batch ({defaults['batch']})")
     parser.add_argument("--lr", type=float, help=f"learning rate ({defaults['lr']})")
-    parser.add_argument(
-        "--size", type=int, help=f"side of the pictures that the network sees, in pixels ({defaults['size']})"
-    )
+    parser.add_argument("--size", type=int, help=f"side of the network's pictures in pixels ({defaults['size']})")
     options = parser.parse_args()
     options.device = pick_device(options.device)
     for name, value in (ON_CPU if options.device == "cpu" else ON_GPU).items():
@@ -312,10 +310,8 @@ def read_options():
     if not 0 < options.lr < math.inf:
         stop(f"--lr {options.lr}: give a number above 0, such as {ON_CPU['lr']}")
     if options.size not in SIZES:
-        nearest = sorted(sorted(SIZES, key=lambda size: abs(size - options.size))[:2])
-        stop(
-            f"--size {options.size}: the network cannot take it: give {nearest[0]} or {nearest[1]}, the nearest it can"
-        )
+        least, most = sorted(sorted(SIZES, key=lambda size: abs(size - options.size))[:2])
+        stop(f"--size {options.size}: the network cannot take it: give {least} or {most}, the nearest it can")
     options.train, options.test = (options.train or not options.test), (options.test or not options.train)
     return options
 

@@ -29,6 +29,14 @@ SIZES = range(8, 2049)  # that the network can take
 CHOICES = {"augment": ("flips", "affine", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
 
 
+def predict_mirrored(network, images, options):
+    """Return the logits as predict does, the mean over the four ways to mirror an image: test-time augmentation."""
+    ways = [(down, right) for down in (1, -1) for right in (1, -1)]  # -1 walks an axis backwards
+    mirrored = np.concatenate([images[:, ::down, ::right] for down, right in ways])
+    logits = np.split(predict(network, mirrored, options), len(ways))
+    return np.mean([part[:, ::down, ::right] for part, (down, right) in zip(logits, ways, strict=True)], axis=0)
+
+
 def measure(predictions, targets):
     """Return pixel accuracy, IoU (intersection over union) by class, None if in neither array, and their mean."""
     pairs = np.bincount((len(CLASSES) * targets.astype(int) + predictions).ravel(), minlength=len(CLASSES) ** 2)
@@ -42,7 +50,7 @@ def measure(predictions, targets):
 
 def test(network, names, images, targets, options):
     """Predict each test picture, write what came out beside the truth, and return the measures."""
-    logits = predict(network, images, options)[..., 0]  # (pictures, height, width)
+    logits = predict_mirrored(network, images, options)[..., 0]  # (pictures, height, width)
     probabilities = 0.5 + 0.5 * np.tanh(0.5 * logits)  # the sigmoid, 1 / (1 + exp(-logits)), with nothing to overflow
     predictions = (probabilities >= 0.5).astype(np.uint8)
     for i, name in enumerate(tqdm(names, desc="test")):
@@ -312,9 +320,7 @@ def read_options():
     parser.add_argument("--iterations", type=int, help=f"steps of training ({defaults['iterations']})")
     parser.add_argument("--batch", type=int, help=f"pictures in a batch ({defaults['batch']})")
     parser.add_argument("--lr", type=float, help=f"learning rate ({defaults['lr']})")
-    parser.add_argument(
-        "--size", type=int, help=f"side of the pictures that the network sees, in pixels ({defaults['size']})"
-    )
+    parser.add_argument("--size", type=int, help=f"side of the network's pictures in pixels ({defaults['size']})")
     options = parser.parse_args()
     options.device = pick_device(options.device)
     for name, value in (ON_CPU if options.device == "cpu" else ON_GPU).items():
@@ -326,10 +332,8 @@ def read_options():
     if not 0 < options.lr < math.inf:
         stop(f"--lr {options.lr}: give a number above 0, such as {ON_CPU['lr']}")
     if options.size not in SIZES:
-        nearest = sorted(sorted(SIZES, key=lambda size: abs(size - options.size))[:2])
-        stop(
-            f"--size {options.size}: the network cannot take it: give {nearest[0]} or {nearest[1]}, the nearest it can"
-        )
+        least, most = sorted(sorted(SIZES, key=lambda size: abs(size - options.size))[:2])
+        stop(f"--size {options.size}: the network cannot take it: give {least} or {most}, the nearest it can")
     options.train, options.test = (options.train or not options.test), (options.test or not options.train)
     return options
 

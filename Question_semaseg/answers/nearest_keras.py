@@ -64,7 +64,8 @@ def block(x, initialise):
 # As in semaseg_test_pytorch.py
 def test(network, names, images, targets, options):
     """Predict each test picture, write what came out beside the truth, and return the measures."""
-    predictions = predict(network, images, options).argmax(axis=3).astype(np.uint8)  # (pictures, height, width)
+    logits = predict_mirrored(network, images, options)  # (pictures, height, width, class)
+    predictions = logits.argmax(axis=3).astype(np.uint8)  # (pictures, height, width)
     for i, name in enumerate(tqdm(names, desc="test")):
         painted = paint(predictions[i])
         panels = {"input": (images[i] + 1) / 2, "truth": paint(targets[i]), "prediction": painted}
@@ -86,6 +87,14 @@ def compute_loss(logits, targets):
 
 
 # As in bin_test_pytorch.py
+def predict_mirrored(network, images, options):
+    """Return the logits as predict does, the mean over the four ways to mirror an image: test-time augmentation."""
+    ways = [(down, right) for down in (1, -1) for right in (1, -1)]  # -1 walks an axis backwards
+    mirrored = np.concatenate([images[:, ::down, ::right] for down, right in ways])
+    logits = np.split(predict(network, mirrored, options), len(ways))
+    return np.mean([part[:, ::down, ::right] for part, (down, right) in zip(logits, ways, strict=True)], axis=0)
+
+
 def measure(predictions, targets):
     """Return pixel accuracy, IoU (intersection over union) by class, None if in neither array, and their mean."""
     pairs = np.bincount((len(CLASSES) * targets.astype(int) + predictions).ravel(), minlength=len(CLASSES) ** 2)
@@ -277,9 +286,8 @@ def train(network, images, targets, options, rng):
 
 def predict(network, images, options):
     """Return the logits, (pictures, height, width, outputs) float32, of images (pictures, height, width, 3)."""
-    with keras.device(
-        DEVICES[options.device]
-    ):  # Model.predict takes inference mode: batch norm by its running averages
+    # Model.predict takes inference mode: batch norm by its running averages.
+    with keras.device(DEVICES[options.device]):
         return network.predict(images, batch_size=options.batch, verbose=0)
 
 
@@ -342,9 +350,7 @@ def read_options():
     parser.add_argument("--iterations", type=int, help=f"steps of training ({defaults['iterations']})")
     parser.add_argument("--batch", type=int, help=f"pictures in a batch ({defaults['batch']})")
     parser.add_argument("--lr", type=float, help=f"learning rate ({defaults['lr']})")
-    parser.add_argument(
-        "--size", type=int, help=f"side of the pictures that the network sees, in pixels ({defaults['size']})"
-    )
+    parser.add_argument("--size", type=int, help=f"side of the network's pictures in pixels ({defaults['size']})")
     options = parser.parse_args()
     options.device = pick_device(options.device)
     for name, value in (ON_CPU if options.device == "cpu" else ON_GPU).items():
@@ -356,10 +362,8 @@ def read_options():
     if not 0 < options.lr < math.inf:
         stop(f"--lr {options.lr}: give a number above 0, such as {ON_CPU['lr']}")
     if options.size not in SIZES:
-        nearest = sorted(sorted(SIZES, key=lambda size: abs(size - options.size))[:2])
-        stop(
-            f"--size {options.size}: the network cannot take it: give {nearest[0]} or {nearest[1]}, the nearest it can"
-        )
+        least, most = sorted(sorted(SIZES, key=lambda size: abs(size - options.size))[:2])
+        stop(f"--size {options.size}: the network cannot take it: give {least} or {most}, the nearest it can")
     options.train, options.test = (options.train or not options.test), (options.test or not options.train)
     return options
 
