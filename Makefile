@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help compare test lint format benchmark lesson-figures
+.PHONY: help compare test parity lint format benchmark lesson-figures
 
 help:  ## list these targets
 	@echo "make compare    train one exercise in all four frameworks and lay the results side by side; variables:"
 	@echo "                EXERCISE=unetlike ITERATIONS=300 SEED=0 FRAMEWORKS=\"pytorch keras\" DATA=Dataset DEVICE=auto"
 	@echo "make test       run all tests, the style check among them"
+	@echo "make parity     show how far the frameworks are apart, with more steps of unet and segnet than make test has"
 	@echo "make lint       check style (ruff) and the copies that the answers share"
 	@echo "make format     mend style, and carry a changed function to all its copies"
 	@echo "make lesson-figures  train every exercise in all frameworks and draw the answers' pictures: an hour or so"
@@ -22,27 +23,33 @@ compare: $(INSTALLED)  ## one exercise in four frameworks
 test: $(INSTALLED) lint
 	@$(BIN)/python -m pytest
 
+parity: $(INSTALLED)
+	@IMORI_STEPS=20 $(BIN)/python -m pytest -s tests/test_parity.py tests/test_networks.py
+
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python tools/copies.py
+	@$(BIN)/python tools/fill_lessons.py --check
 
 format: $(INSTALLED)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/python tools/copies.py --fix
+	@$(BIN)/python tools/fill_lessons.py
 
 lesson-figures: $(INSTALLED)
 	@$(BIN)/python tools/draw_figures.py
+	@$(BIN)/python tools/fill_lessons.py
 
 benchmark: $(INSTALLED)
 	@$(BIN)/python benchmarks/step_time.py
 
-# "$?" is what is newer than the stamp; the stamp is touched last, so an install that broke off is done again.
+# The stamp is touched last, so an install that broke off is done again.
 $(INSTALLED): requirements.txt requirements-dev.txt
-	@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is not Python 3.11 or later with venv: try make PYTHON=python3.11, or install it (Debian: python3-venv)" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is not Python 3.11 or later with venv: try make PYTHON=python3.11, or install it (Debian: python3-venv)" >&2; exit 2; }
 	@echo "Setting up .venv with the four frameworks: once, some minutes and some gigabytes"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools<81"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -r requirements.txt -r requirements-dev.txt
 	@touch $(INSTALLED)

@@ -85,11 +85,13 @@ def run(script, data, seed, cores):
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, str(script), "--data", str(data), "--seed", str(seed), "--out", out]
         pin = (lambda: os.sched_setaffinity(0, {core})) if cores else None
-        done = subprocess.run(command, capture_output=True, text=True, preexec_fn=pin)
-        if cores:
-            cores.put(core)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, preexec_fn=pin)
+        finally:
+            if cores:
+                cores.put(core)
         if done.returncode:
-            raise RuntimeError((done.stderr.splitlines() or [""])[-1])
+            stop(f"{script.name} ended with status {done.returncode}: {(done.stderr.splitlines() or [''])[-1]}")
         return json.loads((Path(out) / "metrics.json").read_text(encoding="utf-8"))["miou"]
 
 
@@ -103,6 +105,9 @@ def main():
     parser.add_argument("--frameworks", default=FRAMEWORKS)
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side (%(default)s); Linux only")
     options = parser.parse_args()
+    for name in ("seeds", "folds", "jobs"):
+        if vars(options)[name] < 1:
+            stop(f"--{name} {vars(options)[name]}: give a whole number from 1 up")
     names = list(itertools.product(options.exercises.split(), options.frameworks.split()))
     scripts = {name: find_answer(*name) for name in names}
     table = Table("exercise", "framework", "mIoU of each seed", "mean", "spread (standard deviation)", "all background")

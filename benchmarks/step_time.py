@@ -1,16 +1,17 @@
-"""Milliseconds per training step of each answer against a bare loop of the same network, and time to the first step.
+"""Milliseconds per training step of each answer against a bare loop of the same network, and what starting takes.
 
-    python benchmarks/step_time.py [--exercise bin_test] [--frameworks "pytorch keras"] [--steps 15] [--rounds 5]
+    python benchmarks/step_time.py [--exercises "bin_test unet"] [--frameworks "pytorch"] [--steps 15] [--rounds 5]
 
 The answer's own `train` draws its batches, turns them into tensors, shows its bar and keeps its losses. The bare loop
 steps on one batch that lies in memory as tensors, and does nothing else. The two take turns in one process, so that
 whatever else the machine is doing falls on both; what counts is their ratio. The first steps of each turn, in which a
-framework compiles and warms up, are left out; the time from the start of the script to the end of its first step is
-measured by itself, in a process of its own.
+framework compiles and warms up, are left out; what starting costs is
+measured by itself: a run of one step, in a process of its own. The table is Markdown.
 """
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
@@ -21,7 +22,9 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from rich.box import MARKDOWN
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -123,7 +126,7 @@ def measure(path, steps, rounds):
 
 
 def seconds_to_first_step(path):
-    """Return the seconds that `--train --iterations 1` takes from the start of Python to the end."""
+    """Return the seconds that `--train --iterations 1` takes from the start of Python to its end."""
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
         command = [sys.executable, str(path), "--train", "--iterations", "1", "--device", "cpu", "--out", out]
@@ -131,34 +134,48 @@ def seconds_to_first_step(path):
         return time.perf_counter() - start
 
 
+def find_exercises():
+    """Return the names of the exercises whose PyTorch answer trains and is tested; others train like these."""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in REPOSITORY.glob("Question_*/answers/*_pytorch.py")}
+    both = [name for name, text in texts.items() if "\ndef train(" in text and "\ndef test(" in text]
+    return sorted(name.removesuffix("_pytorch") for name in both if "_loss_" not in name)
+
+
+def measure_apart(path, options):
+    """Return what measure does, measured in a process of its own, since two frameworks in one disturb each other."""
+    command = [sys.executable, __file__, "--child", str(path)]
+    command += ["--steps", str(options.steps), "--rounds", str(options.rounds)]
+    child = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return json.loads(child.stdout.splitlines()[-1])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--exercise", default="bin_test")
+    parser.add_argument("--exercises", default=" ".join(find_exercises()), help="(%(default)s)")
     parser.add_argument("--frameworks", default=" ".join(FRAMEWORKS))
     parser.add_argument("--steps", type=int, default=15, help="steps that count in each turn (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (%(default)s)")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    for framework in options.frameworks.split():
-        script = REPOSITORY / "Question_semaseg/answers" / f"{options.exercise}_{framework}.py"
-        if not options.child and (not script.exists() or "def train(" not in script.read_text(encoding="utf-8")):
-            print(f"step_time.py: {script.name}: no such answer, or none that trains: see --help", file=sys.stderr)
-            sys.exit(2)
     if options.child:
         print(json.dumps(measure(options.child, options.steps, options.rounds)))
         return
-    table = Table("framework", "script, ms a step", "bare loop, ms a step", "ratio", "to the first step, s")
-    for framework in options.frameworks.split():
-        (path,) = REPOSITORY.glob(f"Question_*/answers/{options.exercise}_{framework}.py")
-        first = seconds_to_first_step(path)
-        command = [sys.executable, __file__, "--child", str(path)]
-        command += ["--steps", str(options.steps), "--rounds", str(options.rounds)]
-        child = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        times = json.loads(child.stdout.splitlines()[-1])
+    paths = {}
+    for exercise, framework in itertools.product(options.exercises.split(), options.frameworks.split()):
+        found = list(REPOSITORY.glob(f"Question_*/answers/{exercise}_{framework}.py"))
+        if len(found) != 1 or "\ndef train(" not in found[0].read_text(encoding="utf-8"):
+            print(f"step_time.py: {exercise}_{framework}.py: no such answer, or none that trains", file=sys.stderr)
+            sys.exit(2)
+        paths[exercise, framework] = found[0]
+    header = ("exercise", "framework", "script, ms a step", "bare loop, ms a step", "ratio", "a run of one step, s")
+    table = Table(*header, box=MARKDOWN)
+    for (exercise, framework), path in track(paths.items(), description="measuring"):
+        first, times = seconds_to_first_step(path), measure_apart(path, options)
         script, bare = median(times["script"]), median(times["bare"])
-        table.add_row(framework, f"{script:.1f}", f"{bare:.1f}", f"{script / bare:.3f}", f"{first:.1f}")
-    Console().print(table)
-    print(f"{options.exercise}, medians of {options.rounds} x {options.steps} steps, {os.cpu_count()} cores")
+        ratio = f"{script / bare:.3f}"
+        table.add_row(f"`{exercise}`", framework, f"{script:.1f}", f"{bare:.1f}", ratio, f"{first:.1f}")
+    Console(width=120).print(table)
+    print(f"medians of {options.rounds} x {options.steps} steps, {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ they lie apart.
 """
 
 import itertools
+import os
 from pathlib import Path
 
 import convert_weights
@@ -165,13 +166,26 @@ def test_same_weights_give_the_same_logits(numbers, what):
 
 @pytest.mark.parametrize("exercise", TRAINED)
 def test_losses_agree(numbers, exercise):
-    losses = {}
-    for framework in FRAMEWORKS:
-        path = numbers["folder"] / f"train_{exercise}_{framework}" / "loss.csv"
-        losses[framework] = np.loadtxt(path, delimiter=",", skiprows=1)[:, 1]
-    assert len(losses["pytorch"]) == (5 if exercise in ("unet", "segnet") else 100)
+    losses = read_losses(numbers, exercise, "train")
+    assert len(losses["pytorch"]) == (int(os.environ.get("IMORI_STEPS", 5)) if exercise in ("unet", "segnet") else 100)
     table = {(a, b): (np.abs(losses[a] - losses[b]) / losses[a]).max() for a, b in PAIRS}
     assert max(show(f"{exercise}, relative difference of losses", table).values()) < 1e-3
+
+
+def read_losses(numbers, exercise, kind):
+    """Return {framework: losses, (iterations,)} of a training of collect_networks.py."""
+    paths = {name: numbers["folder"] / f"{kind}_{exercise}_{name}" / "loss.csv" for name in FRAMEWORKS}
+    return {name: np.loadtxt(path, delimiter=",", skiprows=1)[:, 1] for name, path in paths.items()}
+
+
+@pytest.mark.parametrize("exercise", TRAINED)
+def test_losses_agree_while_the_weights_move(numbers, exercise):
+    losses = read_losses(numbers, exercise, "moved")
+    # One weight of another gradient would show: the last loss is far from what the first weights give.
+    still = read_losses(numbers, exercise, "train")["pytorch"][:5]
+    assert np.abs(losses["pytorch"][1:] - still[1:]).max() > 0.01
+    table = {(a, b): (np.abs(losses[a] - losses[b]) / losses[a]).max() for a, b in PAIRS}
+    assert max(show(f"{exercise}, relative difference of losses, 5 steps at a rate of 0.01", table).values()) < 1e-3
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

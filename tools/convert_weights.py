@@ -11,6 +11,7 @@ functions, in a process of its own; between them the numbers lie in one common l
 import argparse
 import importlib.util
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -193,7 +194,8 @@ def main():
             if child.returncode:
                 sys.exit(child.returncode)
     script = find_answer(exercise, target)
-    print(f"Written to {options.target}/; try it: {sys.executable} {script} --test --out {options.target}")
+    command = shlex.join([sys.executable, str(script), "--test", "--out", str(options.target)])
+    print(f"Written to {options.target}/; try it: {command}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Draw the figures of the lesson from what the answers do: answers/answer_<exercise>.png for each that predicts.
+"""Draw the figures of the lesson from what the answers do: answers/answer_<exercise>.png for each that predicts, and
+with all exercises and frameworks, the drawings in assets/ too.
 
     python tools/draw_figures.py [--exercises "unetlike segnet"] [--frameworks "pytorch keras"]
 
@@ -19,6 +20,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 from results import code_hash, read_results, write_results
+from schematics import FIGURES, write_figure
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FRAMEWORKS = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras", "chainer": "Chainer"}
@@ -42,7 +44,9 @@ def run_answer(script, out):
     code, ran = code_hash(script), out / "code.txt"
     if not ran.exists() or ran.read_text(encoding="utf-8") != code:
         print(f"running {script.name}", flush=True)
-        done = subprocess.run([sys.executable, str(script), "--out", str(out)], stderr=subprocess.PIPE, text=True)
+        ran.unlink(missing_ok=True)  # a run that is broken off must not pass for a whole one
+        command = [sys.executable, str(script), "--out", str(out), "--device", "cpu"]  # as a learner without a GPU
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         if done.returncode:
             last = (done.stderr.splitlines() or [""])[-1]
             stop(f"{script.name} ended with status {done.returncode}: {last}")
@@ -53,6 +57,18 @@ def run_answer(script, out):
     # One batch's loss says little of where training ended; a twentieth of them says more.
     last = losses[-max(1, len(losses) // 20) :]
     return {"code": code} | metrics | {"first_loss": losses[0], "last_loss": sum(last) / len(last)}
+
+
+def measure_augmentation(script, out):
+    """Measure what each --augment does to an answer, unless out holds what the same code gave."""
+    code, ran = code_hash(script), out.with_suffix(".txt")
+    if not ran.exists() or ran.read_text(encoding="utf-8") != code:
+        print(f"measuring --augment with {script.name}", flush=True)
+        tool = REPOSITORY / "tools/measure_augmentation.py"
+        ran.unlink(missing_ok=True)
+        if subprocess.run([sys.executable, str(tool), "--out", str(out), "--device", "cpu"]).returncode:
+            stop(f"{tool.name} ended as it says above")
+        ran.write_text(code, encoding="utf-8")
 
 
 def describe_machine():
@@ -127,6 +143,11 @@ def main():
         draw_exercise(exercises[exercise] / f"answer_{exercise}.png", outs, metrics)
         answers = {f"{exercise}_{framework}": numbers for framework, numbers in metrics.items()}
         keep_results(exercises[exercise].parent / "assets/results.json", answers)
+    if options.exercises == " ".join(exercises) and options.frameworks == " ".join(FRAMEWORKS):
+        script = exercises["unetlike"] / "unetlike_pytorch.py"
+        measure_augmentation(script, REPOSITORY / "outputs/lesson/augmentation.csv")
+        for name in FIGURES:
+            print(f"wrote {write_figure(name)}")
 
 
 if __name__ == "__main__":

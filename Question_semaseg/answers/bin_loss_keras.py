@@ -32,7 +32,7 @@ VERSIONS = {"python": sys.version.split()[0], "keras": keras.__version__, "numpy
 ON_CPU = ON_GPU = {"iterations": 600, "batch": 8, "lr": 0.05, "size": 64}  # the defaults
 WARM_UP = 150  # iterations in which the learning rate rises
 SIZES = range(8, 2049)  # that the network can take
-CHOICES = {"augment": ("flips", "affine", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
+CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
 DEVICES = {"cpu": "cpu", "cuda": "gpu"}  # as Keras calls them, whatever its backend
 
 
@@ -223,12 +223,12 @@ def load_newts(folder, size):
 
 
 def augment(image, target, kind, rng):
-    """Return an image and its target changed alike: mirrored at random, by "affine" also turned, scaled and shifted."""
+    """Return an image and its target changed alike: mirrored at random; by "affine" half of them are turned as well."""
     if kind == "none":
         return image, target
     down, right = rng.choice((1, -1), size=2)  # -1 walks an axis backwards
     changed = [np.ascontiguousarray(array[::down, ::right]) for array in (image, target)]
-    if kind == "affine":
+    if kind == "affine" and rng.random() < 0.5:
         angle, scale, shift = rng.uniform(-180, 180), 1.35 ** rng.uniform(-1, 1), rng.uniform(-0.15, 0.15, size=2)
         for i, interpolation in enumerate((cv2.INTER_LINEAR, cv2.INTER_NEAREST)):  # a class has no in-between
             size = changed[i].shape[:2]

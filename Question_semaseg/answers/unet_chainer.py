@@ -240,12 +240,12 @@ def load_newts(folder, size):
 
 
 def augment(image, target, kind, rng):
-    """Return an image and its target changed alike: mirrored at random, by "affine" also turned, scaled and shifted."""
+    """Return an image and its target changed alike: mirrored at random; by "affine" half of them are turned as well."""
     if kind == "none":
         return image, target
     down, right = rng.choice((1, -1), size=2)  # -1 walks an axis backwards
     changed = [np.ascontiguousarray(array[::down, ::right]) for array in (image, target)]
-    if kind == "affine":
+    if kind == "affine" and rng.random() < 0.5:
         angle, scale, shift = rng.uniform(-180, 180), 1.35 ** rng.uniform(-1, 1), rng.uniform(-0.15, 0.15, size=2)
         for i, interpolation in enumerate((cv2.INTER_LINEAR, cv2.INTER_NEAREST)):  # a class has no in-between
             size = changed[i].shape[:2]
@@ -308,7 +308,7 @@ class Convolution(links.Convolution2D):
         super().__init__(in_channels, out_channels, kernel, pad=pad, initialW=weights)  # the bias is 0 unless told
 
     def forward(self, images):
-        if self.xp is not np:
+        if self.xp is not np or images.size * self.W.shape[2] ** 2 > 3.5e7:  # windows to keep would fill the memory
             return super().forward(images)
         # The same sums as one product of matrices for each picture: on a CPU twice as fast.
         out_channels, _, kernel, _ = self.W.shape

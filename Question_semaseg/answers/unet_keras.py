@@ -224,12 +224,12 @@ def load_newts(folder, size):
 
 
 def augment(image, target, kind, rng):
-    """Return an image and its target changed alike: mirrored at random, by "affine" also turned, scaled and shifted."""
+    """Return an image and its target changed alike: mirrored at random; by "affine" half of them are turned as well."""
     if kind == "none":
         return image, target
     down, right = rng.choice((1, -1), size=2)  # -1 walks an axis backwards
     changed = [np.ascontiguousarray(array[::down, ::right]) for array in (image, target)]
-    if kind == "affine":
+    if kind == "affine" and rng.random() < 0.5:
         angle, scale, shift = rng.uniform(-180, 180), 1.35 ** rng.uniform(-1, 1), rng.uniform(-0.15, 0.15, size=2)
         for i, interpolation in enumerate((cv2.INTER_LINEAR, cv2.INTER_NEAREST)):  # a class has no in-between
             size = changed[i].shape[:2]

@@ -1,0 +1,614 @@
+"""The lessons and READMEs keep their word: links lead somewhere, commands and snippets run, numbers are of this code.
+
+English and Japanese hold together: the same headings, pictures, links, code and tables.
+"""
+
+import ast
+import functools
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import unicodedata
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import fill_lessons
+import pytest
+import results
+from conftest import FRAMEWORKS, ROOT, SCRIPTS, find_options, run_python
+from markdown_it import MarkdownIt
+
+EXERCISES = {script.stem.rsplit("_", 1)[0] for script in SCRIPTS}
+PREDICTING = [script for script in SCRIPTS if "def measure(" in script.read_text("utf-8")]
+PAIRS = [(folder / "README.md", folder / "README.ja.md") for folder in (ROOT, *sorted(ROOT.glob("Question_*")))]
+
+
+def list_files():
+    """Return the paths of the repository's files, those that are not yet committed among them."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout.split("\0")
+    return [ROOT / name for name in names if name and (ROOT / name).exists()]
+
+
+FILES = list_files()
+PAGES = [path for path in FILES if path.suffix == ".md"]
+by_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+by_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[0].parent.name)
+
+
+class Page(HTMLParser):
+    """What a Markdown file holds, the HTML in it too: headings, anchors, links, pictures, blocks of code, tables."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+        self.headings = []  # (level, text, spans of code)
+        self.slugs = []  # of each heading
+        self.anchors = set()  # the slugs, and what HTML names
+        self.links, self.pictures, self.spans = [], [], []
+        self.blocks = []  # (language, code)
+        self.tables = []  # rows of cells
+        self.text = []  # outside of code
+        tokens = MarkdownIt("commonmark").enable("table").parse(path.read_text("utf-8"))
+        for before, token in zip([None, *tokens], tokens, strict=False):
+            if token.type in ("fence", "code_block"):
+                self.blocks.append((token.info.strip(), token.content))
+            elif token.type == "table_open":
+                self.tables.append([])
+            elif token.type == "tr_open":
+                self.tables[-1].append([])
+            elif token.type == "html_block":
+                self.feed(token.content)
+            elif token.type == "inline":
+                self.read_inline(before, token.children)
+
+    def read_inline(self, before, parts):
+        """Take in what stands inside a paragraph, a heading or the cell of a table."""
+        text = "".join(part.content for part in parts if part.type in ("text", "code_inline"))
+        spans = [part.content for part in parts if part.type == "code_inline"]
+        self.spans += spans
+        self.text += [part.content for part in parts if part.type == "text"]
+        self.links += [part.attrs["href"] for part in parts if part.type == "link_open"]
+        self.pictures += [part.attrs["src"] for part in parts if part.type == "image"]
+        for part in parts:
+            if part.type == "html_inline":
+                self.feed(part.content)
+        if before.type == "heading_open":
+            self.headings.append((before.markup.count("#"), text, spans))
+            slug = find_slug(text)
+            earlier = [heading for _, heading, _ in self.headings[:-1] if find_slug(heading) == slug]
+            self.slugs.append(f"{slug}-{len(earlier)}" if earlier else slug)
+            self.anchors.add(self.slugs[-1])
+        elif before.type in ("th_open", "td_open"):
+            self.tables[-1][-1].append(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.anchors |= {attrs[name] for name in ("id", "name") if name in attrs}
+        self.links += [attrs["href"]] if "href" in attrs else []
+        self.pictures += [attrs[name].split()[0] for name in ("src", "srcset") if name in attrs]
+
+
+read_page = functools.cache(Page)
+
+
+def find_slug(heading):
+    """Return the anchor that GitHub gives a heading: lower case, letters, marks, digits, _ and -, and - for a blank."""
+    kept = ("L", "M", "Nd", "Pc")  # of Unicode's categories
+    letters = (c for c in heading.strip().lower() if c in " -" or unicodedata.category(c).startswith(kept))
+    return "".join(letters).replace(" ", "-")
+
+
+def test_there_are_pages():
+    assert {path for pair in PAIRS for path in pair} <= set(PAGES) and len(PAIRS) >= 2
+    assert {ROOT / "CONTRIBUTING.md", ROOT / "Dataset/README.md", ROOT / "benchmarks/README.md"} <= set(PAGES)
+
+
+# Links
+
+
+def find_target(page, target):
+    """Return the path and the fragment that a relative link leads to."""
+    parts = urlsplit(target)
+    path = Path(os.path.normpath(page.path.parent / unquote(parts.path))) if parts.path else page.path
+    return path, unquote(parts.fragment)
+
+
+def find_broken_links(page, files):
+    """Return a line for each link or picture of a page that leads to nothing among the files."""
+    known = {*files, *(folder for file in files for folder in file.parents)}
+    broken = [f"{text!r} looks like a link and is none" for text in page.text if re.search(r"\][\[(]", text)]
+    for target in page.links + page.pictures:
+        parts = urlsplit(target)
+        path, fragment = find_target(page, target)
+        if parts.scheme or parts.netloc:
+            if parts.scheme != "https" or not re.fullmatch(r"([\w-]+\.)+[a-z]{2,}", parts.netloc, re.ASCII):
+                broken.append(f"{target}: an external link begins with https:// and a host")
+        elif path not in known:
+            broken.append(f"{target}: there is no such file in the repository")
+        elif fragment and path.suffix != ".md":
+            broken.append(f"{target}: only headings keep their place; do not link to a line")
+        elif fragment and fragment not in read_page(path).anchors:
+            broken.append(f"{target}: {path.name} has no such heading; it has {', '.join(read_page(path).slugs)}")
+    return broken
+
+
+@by_page
+def test_every_link_leads_somewhere(path):
+    assert find_broken_links(read_page(path), FILES) == []
+
+
+@pytest.mark.parametrize(
+    ("heading", "slug"),
+    [
+        ("7. nearest：少ない計算で遠くを見る", "7-nearest少ない計算で遠くを見る"),
+        ("1. bin_dataset: read the masks", "1-bin_dataset-read-the-masks"),
+        ("What’s new? (C++ & D)", "whats-new-c--d"),
+        ("データ拡張・IoU、ガイド", "データ拡張iouガイド"),
+    ],
+)
+def test_slugs_are_those_of_github(heading, slug):
+    assert find_slug(heading) == slug
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[a](there.md)",
+        "[a](other.md#そこ)",
+        "[a][b]\n\n[b]: other.md#there-1",
+        "[a](#here-is-code)",
+        "![a](picture.png)",
+        "[a](folder)",
+        "[a](https://arxiv.org/abs/1505.04597#top)",
+        '<img src="picture.png"> <a name="x"></a>[a](#x)',
+        '<img alt="" src="picture.png">',
+        '<picture>\n<source srcset="picture.png 2x">\n</picture>',
+        "`[a](nowhere)` and x[0] (y)",
+    ],
+)
+def test_a_broken_link_is_found(tmp_path, text):
+    """Each text passes, and fails when what it names is not there or named otherwise."""
+    files = [tmp_path / name for name in ("page.md", "there.md", "other.md", "picture.png", "folder/file.py")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("# そこ\n\n## There\n\n## There\n")
+
+    def count_broken(text):
+        files[0].write_text(f"# Here is `code`\n\n{text}\n", "utf-8")
+        read_page.cache_clear()
+        return len(find_broken_links(read_page(files[0]), files))
+
+    assert count_broken(text) == 0
+    changes = {
+        "there": "their",
+        "そこ": "ここ",
+        "code": "node",
+        "folder": "Folder",
+        "[b]:": "[c]:",
+        "#x": "#y",
+        "`": "",
+    }
+    changes |= {'src="picture': 'src="figure', 'set="picture': 'set="figure', "(picture": "(figure"}
+    changes |= {"https:": "http:", "arxiv.org": "arxiv", "(folder": "(folder/file.py#L1", "(there": "(../there"}
+    changed = [text.replace(old, new) for old, new in changes.items() if old in text]
+    assert changed and [count_broken(text) for text in changed] == [1] * len(changed)
+
+
+# English and Japanese
+
+
+def outline(page):
+    """Return level, number, exercise and code of each heading: what is the same in every language."""
+    lines = []
+    for level, text, spans in page.headings:
+        match = re.match(r"(\d+)\.\s*([a-z_]+)?", unicodedata.normalize("NFKC", text), re.ASCII)
+        lines.append((level, *(match.groups() if match else ()), *sorted(spans)))
+    return lines
+
+
+def list_pictures(page):
+    return [target.replace(".ja.", ".") for target in page.pictures]
+
+
+def list_links(page):
+    """Return the targets in any order, those in Japanese as those in English, a heading as its number in its file."""
+    targets = []
+    for target in page.links:
+        path, fragment = find_target(page, target)
+        if not urlsplit(target).scheme:
+            slugs = read_page(path).slugs if fragment and path.suffix == ".md" else []
+            place = f"#{slugs.index(fragment)}" if fragment in slugs else fragment
+            target = os.path.relpath(path, page.path.parent).replace(".ja.md", ".md") + place
+        targets.append(target)
+    return sorted(targets)
+
+
+def list_code(page):
+    """Return each block of code without its comments, which may be in either language."""
+    return [(language, strip_comments(code)) for language, code in page.blocks]
+
+
+def strip_comments(code):
+    return re.sub(r"(^|\s+)#.*$", "", code, flags=re.MULTILINE).split("\n")
+
+
+def list_numbers(page):
+    """Return the numbers in each row of each table, cell by cell."""
+    rows = [(f"table {i}, row {j}", row) for i, table in enumerate(page.tables, 1) for j, row in enumerate(table, 1)]
+    return [(where, [sorted(find_numbers(cell)) for cell in row]) for where, row in rows]
+
+
+def find_numbers(text):
+    return re.findall(r"\d+(?:[.,]\d+)*(?:e[-+]?\d+)?", unicodedata.normalize("NFKC", text), re.ASCII)
+
+
+ASPECTS = {"headings": outline, "pictures": list_pictures, "links": list_links, "code": list_code}
+ASPECTS |= {"tables": list_numbers}
+
+
+@by_pair
+@pytest.mark.parametrize("aspect", ASPECTS)
+def test_english_and_japanese_hold_together(pair, aspect):
+    english, japanese = (ASPECTS[aspect](read_page(path)) for path in pair)
+    assert english == japanese
+
+
+ENGLISH = """# Title
+
+## 1. nearest: `code` and 3 more
+
+![a picture](one.png) ![another](two.svg) [here](#title) [there](README.ja.md) [paper](https://arxiv.org/abs/1)
+
+```
+make test   # all of it
+```
+
+| 1 | two |
+|---|---|
+| 0.5, 1e-5 and 2 | `x` |
+"""
+JAPANESE = """# 題
+
+## １. nearest：`code` ほか三つ
+
+![画像](one.png) ![もう一つ](two.ja.svg) [論文](https://arxiv.org/abs/1) [ここ](#題) [あそこ](README.md)
+
+```
+make test   # すべて
+```
+
+| 1 | 二 |
+|---|---|
+| 2 と０.5、1e-5 | `x` |
+"""
+
+
+def test_what_differs_between_the_languages_is_found(tmp_path):
+    def differ(japanese):
+        for name, text in (("README.md", ENGLISH), ("README.ja.md", japanese)):
+            (tmp_path / name).write_text(text, "utf-8")
+        read_page.cache_clear()
+        english, japanese = Page(tmp_path / "README.md"), Page(tmp_path / "README.ja.md")
+        return [name for name, aspect in ASPECTS.items() if aspect(english) != aspect(japanese)]
+
+    assert differ(JAPANESE) == []
+    for old, new, aspects in (
+        ("## １.", "### １.", ["headings"]),
+        ("## １.", "## ２.", ["headings"]),
+        ("nearest", "concat", ["headings"]),
+        ("`code`", "`cod`", ["headings"]),
+        ("one.png", "three.png", ["pictures"]),
+        ("one.png) ![もう一つ](two.ja.svg)", "two.svg) ![画像](one.png)", ["pictures"]),
+        ("[あそこ](README.md)", "", ["links"]),
+        ("abs/1", "abs/2", ["links"]),
+        ("(#題)", "(#1-nearestcode-ほか三つ)", ["links"]),
+        ("make test", "make lint", ["code"]),
+        ("```\nmake", "```python\nmake", ["code"]),
+        ("０.5", "０.6", ["tables"]),
+        ("| 2 と", "| ", ["tables"]),
+        ("| `x` |", "| `x` |\n| 1 | 2 |", ["tables"]),
+        ("| 1 | 二 |\n|---|---|", "| 1 | 二 | 三 |\n|---|---|---|", ["tables"]),
+    ):
+        assert JAPANESE.count(old) == 1
+        assert differ(JAPANESE.replace(old, new)) == aspects, new
+
+
+# Marked regions and results
+
+
+def test_no_marked_region_is_stale(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["fill_lessons.py", "--check"])
+    with pytest.raises(SystemExit) as end:
+        fill_lessons.main()
+    said = capsys.readouterr()
+    assert (said.out, said.err, end.value.code) == ("", "", 0)
+
+
+def find_stale_results(answers, scripts, predicting):
+    """Return a line for each entry whose answer has changed or is gone, and each answer without an entry."""
+    paths = {script.stem: script for script in scripts}
+    lines = [f"{script.stem} has no entry" for script in predicting if script.stem not in answers]
+    for name, answer in answers.items():
+        if name not in paths:
+            lines.append(f"{name} has an entry, but there is no such answer")
+        elif results.code_hash(paths[name]) != answer["code"]:
+            lines.append(f"{name} has changed since it was measured")
+    return lines
+
+
+def test_results_are_of_the_answers_as_they_are():
+    assert len(PREDICTING) >= 8 * len(FRAMEWORKS)
+    assert results.RESULTS.exists(), f"there is no {results.RESULTS}: run make lesson-figures"
+    stale = find_stale_results(results.read_results()["answers"], SCRIPTS, PREDICTING)
+    assert not stale, f"{'; '.join(stale)}: run make lesson-figures"
+
+
+def test_stale_results_are_found(tmp_path):
+    scripts = [tmp_path / "a_keras.py", tmp_path / "b_keras.py"]
+    for script in scripts:
+        script.write_text("x = 1\n")
+    code = results.code_hash(scripts[0])
+    answers = {"a_keras": {"code": code}, "b_keras": {"code": code}}
+    assert find_stale_results(answers, scripts, scripts) == []
+    scripts[0].write_text("x = 2  # x\n")
+    assert find_stale_results(answers, scripts, scripts) == ["a_keras has changed since it was measured"]
+    assert find_stale_results(answers, scripts[1:], scripts[1:]) == [
+        "a_keras has an entry, but there is no such answer"
+    ]
+    del answers["a_keras"]
+    assert find_stale_results(answers, scripts, scripts) == ["a_keras has no entry"]
+
+
+# Commands
+
+PROGRAMS = ("make", "python", "python3", "pip", "pytest", ".venv/bin/python")
+# Not ours, or in need of the network: taken on trust.
+OTHERS = ("cd ", "git clone ", "sudo apt-get install ", "labelme_venv/bin/")
+# Of the scripts that take no minute, what makes them shorter still; the others are asked for their --help.
+QUICK = {"tools/convert_weights.py": [], "tools/copies.py": [], "tools/fill_lessons.py": ["--check"]}
+QUICK |= {"Dataset/draw_newts.py": ["--train", "1", "--test", "1"]}
+# A user has these by the time; here a few of the bundled pictures stand for them.
+STAND_INS = ("Dataset/photographs", "my_newts")
+
+
+def find_commands(page):
+    """Return [(command, whether it stands in a block)] of a page, in order."""
+    commands = []
+    for language, code in page.blocks:
+        lines = [line for line in code.replace("\\\n", " ").split("\n") if strip_comments(line) != [""]]
+        is_shell = language in ("sh", "bash", "shell", "console")
+        if is_shell or (not language and any(is_command(line) for line in lines)):
+            commands += [(line, True) for line in lines]
+    return commands + [(span, False) for span in page.spans if is_command(span) and " " in span]
+
+
+def is_command(line):
+    words = [word for word in line.split() if not re.match(r"[A-Z_]+=", word)]
+    return bool(words) and (words[0] in PROGRAMS or line.startswith(OTHERS))
+
+
+def try_command(line, folder, run):
+    """Run a command in a copy of the repository, or only check it; return what is wrong, None if nothing."""
+    words = shlex.split(line, comments=True)
+    environment = []
+    while re.match(r"[A-Z_]+=", words[0]):
+        environment.append(words.pop(0).split("=", 1))
+    program, *arguments = words
+    if line.startswith(OTHERS):
+        return None
+    if program not in PROGRAMS:
+        return "is no command that this test knows"
+    if "python" in program:
+        if arguments[:1] != ["-m"]:
+            return try_script(arguments, folder, run, dict(environment))
+        program, *arguments = arguments[1:]
+    if program == "make":
+        return check_make(arguments, folder)
+    if program == "pip":
+        return check_pip(arguments, folder)
+    if program == "pytest":
+        lacking = [word for word in arguments if not word.startswith("-") and not (folder / word).exists()]
+        return f"there is no {' or '.join(lacking)}" if lacking else None
+    return None if program == "venv" else f"there is no module {program}"
+
+
+def check_make(arguments, folder):
+    makefile = (folder / "Makefile").read_text("utf-8")
+    for word in arguments:
+        name = word.split("=")[0]
+        if "=" in word and f"$({name})" not in makefile:
+            return f"the Makefile has no variable {name}"
+        if "=" not in word and not re.search(rf"^{name}:", makefile, re.MULTILINE):  # make takes a file's name too
+            return f"the Makefile has no target {name}"
+    if not shutil.which("make"):
+        return None
+    done = subprocess.run(["make", "--dry-run", *arguments], cwd=folder, capture_output=True, encoding="utf-8")
+    return done.stderr.strip() if done.returncode else None
+
+
+def check_pip(arguments, folder):
+    """Check that pip is to install what the requirements name."""
+    named = "".join((folder / name).read_text("utf-8") for name in ("requirements.txt", "requirements-dev.txt"))
+    known = set(re.findall(r"^([\w-]+)[=<>]", named, re.MULTILINE))
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        if before == "-r" and not (folder / word).exists():
+            return f"there is no {word}"
+        if (
+            before != "-r"
+            and word != "install"
+            and not word.startswith("-")
+            and re.split(r"[<=>\[]", word)[0] not in known
+        ):
+            return f"{word} is in neither requirements file"
+    return None
+
+
+def try_script(arguments, folder, run, environment):
+    name, *arguments = arguments
+    script = folder / name
+    if not script.exists():
+        return f"there is no {name}"
+    is_answer = script.parent.name == "answers"
+    if run and (is_answer or name in QUICK):
+        shorter = ["--iterations", "1", "--batch", "2", "--device", "cpu"] if is_answer else QUICK[name]
+        done = run_script(folder, name, *arguments, *shorter, **environment)
+        return done.stderr[-500:] if done.returncode else None
+    if is_answer:
+        known = find_options(script)
+    else:
+        done = run_script(folder, name, "--help")
+        if done.returncode:
+            return done.stderr[-500:]
+        known = re.findall(r"--[\w-]+", done.stdout)
+    options = [word.split("=")[0] for word in arguments if word.startswith("--")]
+    return next((f"{name} has no {option}" for option in options if option not in [*known, "--help"]), None)
+
+
+def run_script(folder, *arguments, **environment):
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in environment.items():
+            patch.setenv(variable, value)
+        return run_python(*arguments, cwd=folder)
+
+
+def copy_repository(folder):
+    """Copy the repository, with one picture of each species to train on and one to test on."""
+    kept = re.compile(r"train/.*0001\.\w+|test/.*0010\.\w+")
+    for path in FILES:
+        below = path.relative_to(ROOT).as_posix()
+        if not re.match("Dataset/(train|test)/", below) or kept.search(below):
+            (folder / below).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder / below)
+    for name in STAND_INS:
+        for part in ("train", "test"):
+            shutil.copytree(folder / "Dataset" / part, folder / name / part)
+    return folder
+
+
+@by_page
+def test_commands_run(path, tmp_path):
+    """Those of a page one after another, as a reader would; trainings take one iteration of two pictures."""
+    commands = find_commands(read_page(path))
+    in_english = not path.name.endswith(".ja.md")  # the blocks of both are the same, so it is enough to run one
+    folder = copy_repository(tmp_path / "いもり")
+    wrong = {line: try_command(line, folder, run and in_english) for line, run in commands}
+    assert {line: message for line, message in wrong.items() if message} == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("make compare EXERCISE=unet SEED=0  # text", "make compare EXERCISES=unet"),
+        ("make test", "make tests"),
+        ("make PYTHON=python3.11", "make PYTHONS=python3.11"),
+        ("pip install torch 'setuptools<81' -r requirements.txt", "pip install pytorch"),
+        ("python3 -m pip install -r requirements.txt", "python3 -m pip install -r requirement.txt"),
+        ("python3 -m venv .venv", "python3 -m nothing"),
+        (".venv/bin/python -m pytest -s tests/test_lessons.py", "pytest tests/test_lesson.py"),
+        ("git clone https://example.org", "git push"),
+        ("python tools/compare.py --seed 1", "python tools/compare.py --seeds=1"),
+        (
+            "python Question_semaseg/answers/unet_keras.py --size 236",
+            "python Question_semaseg/answers/unet_keras.py --sise 1",
+        ),
+        ("A=b python tools/copies.py --fix", "python tools/copys.py"),
+    ],
+)
+def test_a_wrong_command_is_found(tmp_path, line, wrong):
+    folder = copy_repository(tmp_path / "copy")
+    assert try_command(line, folder, run=False) is None
+    assert try_command(wrong, folder, run=False)
+
+
+def test_a_command_that_fails_is_found(tmp_path):
+    folder = copy_repository(tmp_path / "copy")
+    assert try_command("PYTHONPATH=. .venv/bin/python tools/copies.py", folder, run=True) is None
+    answer = folder / "Question_semaseg/answers/unet_keras.py"
+    answer.write_text(answer.read_text("utf-8").replace("def stop(", "def  stop("), "utf-8")
+    (folder / "README.md").write_text("<!-- wrong -->")
+    assert "no marker 'wrong'" in try_command("python tools/fill_lessons.py", folder, run=True)
+
+
+def test_commands_are_found(tmp_path):
+    page = tmp_path / "page.md"
+    blocks = "```\nA=1 make \\\n    x\n\n# comment\nls\n```\n\n```\nfolder/\n```\n\n```sh\nrm x\n```\n"
+    page.write_text(f"`make test`, `make`, `x`\n\n{blocks}")
+    assert find_commands(Page(page)) == [("A=1 make      x", True), ("ls", True), ("rm x", True), ("make test", False)]
+
+
+# Snippets
+
+
+@functools.cache
+def read_answers():
+    return [script.read_text("utf-8").split("\n") for script in SCRIPTS]
+
+
+def find_snippets(page):
+    return [code for language, code in page.blocks if language == "python"]
+
+
+def stands_in_an_answer(code):
+    """Tell whether each piece of code, two blank lines between, stands in one answer, however far it is indented."""
+    pieces = [piece.strip("\n").split("\n") for piece in code.split("\n\n\n")]
+    return any(all(stands_in(piece, lines) for piece in pieces) for lines in read_answers())
+
+
+def stands_in(piece, lines):
+    starts = (i for i, line in enumerate(lines) if line.strip() == piece[0].strip())
+    wanted = textwrap.dedent("\n".join(piece))
+    return any(textwrap.dedent("\n".join(lines[i : i + len(piece)])) == wanted for i in starts)
+
+
+@functools.cache
+def run_without_comments(code):
+    """Run code by itself and return what is wrong, None if nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = run_python("-c", f"import numpy as np\n{code}", cwd=folder)
+    return done.stderr[-500:] if done.returncode else None
+
+
+def run_snippet(code):
+    """Run a snippet once for both languages, which differ in comments only, and return what is wrong."""
+    try:
+        return run_without_comments(ast.unparse(ast.parse(code)))
+    except SyntaxError as error:
+        return str(error)
+
+
+@by_page
+def test_snippets_stand_in_an_answer_or_run(path):
+    snippets = [code for code in find_snippets(read_page(path)) if not stands_in_an_answer(code)]
+    assert {code: message for code in snippets if (message := run_snippet(code))} == {}
+
+
+def test_a_wrong_snippet_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\nx = np.ones(3)\nassert x.sum() == 3\n```\n\n```\nno snippet\n```\n")
+    (code,) = find_snippets(Page(page))
+    assert not stands_in_an_answer(code) and run_snippet(code) is None
+    assert "AssertionError" in run_snippet(code.replace("== 3", "== 4"))
+    assert run_snippet("x = (") and run_snippet("x = 1\n# x") is None
+    code = fill_lessons.find_source(ROOT / "Question_semaseg/answers/unet_pytorch.py", "Network.forward")
+    assert stands_in_an_answer(code) and not stands_in_an_answer(code.replace("skips = []", "skips = list()"))
+    two = f"{code}\n\n\nclass Network(nn.Module):\n"
+    assert stands_in_an_answer(two) and not stands_in_an_answer(f"{two}\n\n\ndef draw_newts():\n")
+    lines = code.split("\n")
+    assert not stands_in_an_answer("\n".join(lines[:2] + lines[3:]))
+
+
+def test_other_measurements_are_of_the_answers_as_they_are():
+    paths = {script.stem: script for script in SCRIPTS}
+    found = {path.name: json.loads(path.read_text("utf-8")) for path in ROOT.glob("Question_*/assets/*.json")}
+    measured = {name: kept for name, kept in found.items() if "answer" in kept}
+    assert measured, "no measurement of an answer in assets/: run benchmarks/losses.py"
+    for name, kept in measured.items():
+        assert kept["code"] == results.code_hash(paths[kept["answer"]]), f"{name} is stale: run what writes it again"
