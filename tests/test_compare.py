@@ -78,7 +78,10 @@ if act == "pictures":
         file = out / "pictures" / (name + ".png")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(cv2.imencode(".png", np.full((90, 240, 3), 200, np.uint8))[1].tobytes())
-metrics = {{"exercise": "bin_test", "framework": framework, "versions": {{"python": "3.11.7", framework: "2.13.0+cpu"}},
+versions = {{"python": "3.11.7", framework: "2.13.0+cpu"}}
+if framework == "keras":
+    versions["tensorflow"] = "2.21.0"
+metrics = {{"exercise": "bin_test", "framework": framework, "versions": versions,
             "device": "cpu", "seed": options.seed, "iterations": options.iterations, "parameters": 47937,
             "seconds": 12.3 + 10 * len(framework), "milliseconds_per_iteration": 61.5 + len(framework),
             "peak_memory_mb": None if framework == "chainer" else 812.5, "final_loss": float(losses[-1]),
@@ -155,6 +158,7 @@ def test_four_answers(tmp_path, capfd):
 
     table = read_table(page)
     assert table["version"] == ["2.13.0+cpu"] * 4
+    assert table["backend"] == ["–", "–", "tensorflow", "–"]
     assert table["peak memory, MB"] == ["812", "812", "812", "–"]
     assert table["IoU newt"] == ["0.8123"] * 4
     assert table["seconds"] == ["82.3", "112.3", "62.3", "82.3"]

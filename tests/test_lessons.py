@@ -533,7 +533,7 @@ def test_a_command_that_fails_is_found(tmp_path):
     assert try_command("PYTHONPATH=. .venv/bin/python tools/copies.py", folder, run=True) is None
     answer = folder / "Question_semaseg/answers/unet_keras.py"
     answer.write_text(answer.read_text("utf-8").replace("def stop(", "def  stop("), "utf-8")
-    (folder / "README.md").write_text("<!-- wrong -->")
+    (folder / "CONTRIBUTING.md").write_text("<!-- wrong -->")  # the first file that the tool reads
     assert "no marker 'wrong'" in try_command("python tools/fill_lessons.py", folder, run=True)
 
 

@@ -185,7 +185,10 @@ def test_losses_agree_while_the_weights_move(numbers, exercise):
     still = read_losses(numbers, exercise, "train")["pytorch"][:5]
     assert np.abs(losses["pytorch"][1:] - still[1:]).max() > 0.01
     table = {(a, b): (np.abs(losses[a] - losses[b]) / losses[a]).max() for a, b in PAIRS}
-    assert max(show(f"{exercise}, relative difference of losses, 5 steps at a rate of 0.01", table).values()) < 1e-3
+    # Rounding decides which of two near values is the maximum, and with it where a gradient goes: SegNet with 1e-7 of
+    # noise on its input has a gradient 0.2 % off. Deep networks, where that happens often, part sooner.
+    bound = 2e-2 if exercise in ("unet", "segnet") else 1e-3
+    assert max(show(f"{exercise}, relative difference of losses, 5 steps at a rate of 0.01", table).values()) < bound
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

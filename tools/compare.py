@@ -59,6 +59,7 @@ INK, RULE = ("#24292f", "#d5dae0"), ("#d7dbe0", "#3a414a")
 # Label, key in metrics.json, format, whether the least is marked. Losses and scores bear no mark: they should be equal.
 MEASURES = (
     ("version", "version", "", False),
+    ("backend", "backend", "", False),  # what Keras computes with
     ("device", "device", "", False),
     ("final loss", "final_loss", "#.6g", False),
     ("test loss", "test_loss", "#.6g", False),
@@ -180,7 +181,9 @@ def compare_framework(framework, script, out, options):
         result.losses = read_losses(out / "loss.csv")
         code = script.read_text(encoding="utf-8").splitlines()
         result.metrics["lines"] = sum(bool(line.strip()) and line.strip()[0] != "#" for line in code)
-        result.metrics["version"] = (result.metrics.get("versions") or {}).get(framework)
+        versions = dict(result.metrics.get("versions") or {})
+        result.metrics["version"] = versions.pop(framework, None)
+        result.metrics["backend"] = next((name for name in ("tensorflow", "jax", "torch") if name in versions), None)
         build_rows([result])  # what the table cannot show is found here, not when the others wait for their page
     except FileNotFoundError:
         result.error = "ended well, but wrote no metrics.json"

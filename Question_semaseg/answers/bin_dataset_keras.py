@@ -28,6 +28,7 @@ finally:
 
 EXERCISE, FRAMEWORK = "bin_dataset", "keras"
 VERSIONS = {"python": sys.version.split()[0], "keras": keras.__version__, "numpy": np.__version__}
+VERSIONS[keras.backend.backend()] = sys.modules[keras.backend.backend()].__version__
 DEFAULTS = {"iterations": 100, "batch": 8, "size": 64}
 DEVICES = {"cpu": "cpu", "cuda": "gpu"}  # as Keras calls them, whatever its backend
 

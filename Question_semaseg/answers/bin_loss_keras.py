@@ -29,6 +29,7 @@ finally:
 
 EXERCISE, FRAMEWORK = "bin_loss", "keras"
 VERSIONS = {"python": sys.version.split()[0], "keras": keras.__version__, "numpy": np.__version__}
+VERSIONS[keras.backend.backend()] = sys.modules[keras.backend.backend()].__version__
 ON_CPU = ON_GPU = {"iterations": 600, "batch": 8, "lr": 0.05, "size": 64}  # the defaults
 WARM_UP = 150  # iterations in which the learning rate rises
 SIZES = range(8, 2049)  # that the network can take

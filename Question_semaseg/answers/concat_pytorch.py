@@ -273,7 +273,7 @@ def train(network, images, targets, options, rng):
     for iteration, batch in enumerate(bar):
         rate = learning_rate(iteration, options)
         # PyTorch takes the whole velocity times the rate of now, the others each gradient times the rate of its time.
-        momentum = 0.9 * learning_rate(iteration - 1, options) / rate  # makes PyTorch do as the others
+        momentum = 0.9 * learning_rate(max(iteration - 1, 0), options) / rate  # makes PyTorch do as the others
         optimizer.param_groups[0].update(lr=rate, momentum=momentum)
         batch_images, batch_targets = (to_tensor(array, options.device) for array in batch)
         loss = compute_loss(network(batch_images), batch_targets)

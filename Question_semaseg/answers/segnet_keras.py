@@ -30,6 +30,7 @@ finally:
 
 EXERCISE, FRAMEWORK = "segnet", "keras"
 VERSIONS = {"python": sys.version.split()[0], "keras": keras.__version__, "numpy": np.__version__}
+VERSIONS[keras.backend.backend()] = sys.modules[keras.backend.backend()].__version__
 CLASSES = {"background": (0, 0, 0), "akahara": (127, 0, 0), "madara": (0, 127, 0)}  # and their colours in a mask
 ON_CPU = {"iterations": 60, "batch": 4, "lr": 0.05, "size": 64}  # the defaults: few steps,
 ON_GPU = {"iterations": 500, "batch": 8, "lr": 0.05, "size": 224}  # since each is long on a CPU
@@ -60,11 +61,9 @@ class MaxPoolingWithPlaces(keras.layers.Layer):
     def call(self, x):
         _, height, width, channels = x.shape
         windows = keras.ops.reshape(x, (-1, height // 2, 2, width // 2, 2, channels))
-        windows = keras.ops.reshape(keras.ops.transpose(windows, (0, 1, 3, 5, 2, 4)), (-1, *self.shape_of(x), 4))
+        windows = keras.ops.transpose(windows, (0, 1, 3, 5, 2, 4))  # (batch, height / 2, width / 2, channels, 2, 2)
+        windows = keras.ops.reshape(windows, (-1, height // 2, width // 2, channels, 4))
         return keras.ops.max(windows, axis=-1), keras.ops.argmax(windows, axis=-1)
-
-    def shape_of(self, x):
-        return x.shape[1] // 2, x.shape[2] // 2, x.shape[3]
 
 
 class Unpooling(keras.layers.Layer):

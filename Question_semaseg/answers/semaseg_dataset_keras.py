@@ -26,6 +26,7 @@ finally:
 
 EXERCISE, FRAMEWORK = "semaseg_dataset", "keras"
 VERSIONS = {"python": sys.version.split()[0], "keras": keras.__version__, "numpy": np.__version__}
+VERSIONS[keras.backend.backend()] = sys.modules[keras.backend.backend()].__version__
 CLASSES = {"background": (0, 0, 0), "akahara": (127, 0, 0), "madara": (0, 127, 0)}  # and their colours in a mask
 DEFAULTS = {"iterations": 100, "batch": 8, "size": 64}
 DEVICES = {"cpu": "cpu", "cuda": "gpu"}  # as Keras calls them, whatever its backend

@@ -30,6 +30,7 @@ finally:
 
 EXERCISE, FRAMEWORK = "semaseg_test", "keras"
 VERSIONS = {"python": sys.version.split()[0], "keras": keras.__version__, "numpy": np.__version__}
+VERSIONS[keras.backend.backend()] = sys.modules[keras.backend.backend()].__version__
 CLASSES = {"background": (0, 0, 0), "akahara": (127, 0, 0), "madara": (0, 127, 0)}  # and their colours in a mask
 ON_CPU = ON_GPU = {"iterations": 600, "batch": 8, "lr": 0.05, "size": 64}  # the defaults
 WARM_UP = 150  # iterations in which the learning rate rises
