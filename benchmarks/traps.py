@@ -245,6 +245,14 @@ def bin_loss():
             moves.append(start - end)
     shown = [np.float32(moves) for moves in moved]
     show("steps at gradient 1, momentum 0.9, rates 0.1, 0.1, 0.01", shown[0], "as you write it", *shown[1:])
+    weight = nn.Parameter(torch.zeros(1))
+    pytorch = torch.optim.SGD([weight], lr=0.1)
+    for momentum in (0.0, 0.9):
+        before = weight.item()
+        weight.grad = torch.ones(1)
+        pytorch.param_groups[0]["momentum"] = momentum
+        pytorch.step()
+    show("PyTorch's second step at gradient 1, rate 0.1, momentum 0 and then 0.9", before - weight.item())
     summed = torch.ones(1, requires_grad=True), None, tf.Variable([1.0]), chainer.Parameter(np.ones(1, np.float32))
     for _ in range(2):
         (1 * summed[0]).sum().backward()
