@@ -267,6 +267,9 @@ def test_describe_difference():
         "between pytorch and chainer at iteration 1.",
         "Largest in proportion to the loss: 50 %, or 0.01, between pytorch and chainer at iteration 3.",
     ]
+    long = {iteration: 1.0 for iteration in range(1, 102)}
+    sentences = compare.describe_difference({"pytorch": long, "keras": long | {100: 1.002, 101: 1.5}})
+    assert sentences[-1] == "Over the first 100 iterations the curves agree to 0.002 of the loss."
     assert compare.describe_difference({"pytorch": one, "keras": one}) == [
         "No difference between any two loss curves, to the last digit written."
     ]

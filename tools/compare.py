@@ -42,6 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FRAMEWORKS = ("pytorch", "tensorflow", "keras", "chainer")
 MOST_PICTURES = 16
 FAVOURITES = ("madara_0010", "akahara_0010", "akahara_0011")  # first choice for comparison.png
+EARLY = 100  # iterations in which curves should coincide, as the rate is still low
 MOST_ITERATIONS = 300  # unless told: so that all four are done within five minutes on two cores, Chainer among them
 LONGEST_SIDE = 720  # of a picture in the page, in pixels
 UNKNOWN = "–"
@@ -218,13 +219,15 @@ def describe_difference(curves):
     """Sentences on how far any two of the curves {framework: {iteration: loss}} lie apart; [] without two curves."""
     if len(curves) < 2:
         return []
-    differences = []
+    differences, early, whole = [], 0.0, True
     for (first, one), (second, other) in itertools.combinations(curves.items(), 2):
         for iteration in sorted(one.keys() & other.keys()):
             difference = abs(one[iteration] - other[iteration])
             if math.isfinite(difference):
                 relative = difference / (max(abs(one[iteration]), abs(other[iteration])) or 1.0)
                 differences.append((difference, relative, f"{first} and {second} at iteration {iteration}"))
+                whole = whole and iteration <= EARLY
+                early = max(early, relative) if iteration <= EARLY else early
     sentences = []
     if not differences:
         sentences.append("No two curves have a finite loss at the same iteration, so there is nothing to compare.")
@@ -241,6 +244,8 @@ def describe_difference(curves):
                 f"Largest in proportion to the loss: {100 * relative[1]:.3g} %, or {relative[0]:.2g}, "
                 f"between {relative[2]}."
             )
+        if not whole:
+            sentences.append(f"Over the first {EARLY} iterations the curves agree to {early:.1g} of the loss.")
     if len({frozenset(losses) for losses in curves.values()}) > 1:
         lengths = ", ".join(f"{framework} {len(losses)}" for framework, losses in curves.items())
         sentences.append(f"The curves differ in length ({lengths}); any two are compared where both have a loss.")
