@@ -35,7 +35,7 @@ def make_pictures(digits, photographs, number, rng):
     """Lay random digits at random places over random patches of photographs.
 
     Arguments: digits (any, 14, 14) float32 from 0 to 1, photographs (any, height, width, 3) uint8.
-    Returns: images (number, 32, 32, 3) float32 from -1 to 1, and masks (number, 32, 32, 1) uint8, 1 on the digit.
+    Returns: images (number, 32, 32, 3) float32 from 0 to 1, and masks (number, 32, 32, 1) uint8, 1 on the digit.
     """
     images, masks = np.zeros((number, SIDE, SIDE, 3), np.float32), np.zeros((number, SIDE, SIDE, 1), np.uint8)
     for image, mask in zip(images, masks, strict=True):
@@ -46,13 +46,21 @@ def make_pictures(digits, photographs, number, rng):
         window = slice(row, row + DIGIT), slice(column, column + DIGIT)
         image[window] += BRIGHTEST * digit[..., None]
         mask[window] = digit[..., None] > INK
-    return np.minimum(images, 255) / 127.5 - 1, masks
+    return np.minimum(images, 255) / 255, masks
+
+
+def normalise(images):
+    """Return images (any, 32, 32, 3) changed so that each for itself has the mean 0 and the standard deviation 1."""
+    centred = images - images.mean(axis=(1, 2, 3), keepdims=True)
+    # Over white no digit shows: such a picture is plain, and must not be divided by 0.
+    return centred / np.maximum(centred.std(axis=(1, 2, 3), keepdims=True), 1e-4)
 
 
 def draw_batches(digits, photographs, options, rng):
-    """Yield options.iterations batches: images (batch, 32, 32, 3), masks (batch, 32, 32, 1); none comes twice."""
-    for _ in range(options.iterations):
-        yield make_pictures(digits, photographs, options.batch, rng)
+    """Yield options.iterations batches: normalised images (batch, 32, 32, 3) and masks (batch, 32, 32, 1)."""
+    for _ in range(options.iterations):  # none comes twice
+        images, masks = make_pictures(digits, photographs, options.batch, rng)
+        yield normalise(images), masks
 
 
 def load_data(options):
@@ -65,7 +73,7 @@ def load_data(options):
     for name, array in (("mnist", digits), ("cifar", photographs)):
         if len(array) < 2:
             stop(
-                f"--{name} {vars(options)[name]}: only 1 picture in it: one to train on and one to test on is the least"
+                f"--{name} {vars(options)[name]}: 1 picture in it: give 2 or more, some to train on, others to test on"
             )
     pools = split(digits, axis=0), split(photographs, axis=0 if options.cifar else 2)
     return dict(zip(("train", "test"), zip(*pools, strict=True), strict=True))
@@ -257,8 +265,7 @@ def main():
     for part, (digits, photographs) in data.items():
         images, masks = make_pictures(digits, photographs, options.pictures, rng)
         for i, (image, mask) in enumerate(zip(tqdm(images, desc=part), masks, strict=True)):
-            shown = (image + 1) / 2  # from 0 to 1
-            panels = {"image": shown, "mask": mask[..., 0], "image where digit": shown * mask}
+            panels = {"image": image, "mask": mask[..., 0], "image where digit": image * mask}
             save_picture(options.out / "pictures" / part / f"{i:04}.png", panels)
         metrics["pictures"][part], metrics["digits"][part] = len(images), len(digits)
         metrics["digit_share"][part] = float(masks.mean())
