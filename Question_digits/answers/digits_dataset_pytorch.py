@@ -72,9 +72,7 @@ def load_data(options):
     digits, photographs = load_digits(options.mnist), load_photographs(options.cifar)
     for name, array in (("mnist", digits), ("cifar", photographs)):
         if len(array) < 2:
-            stop(
-                f"--{name} {vars(options)[name]}: 1 picture in it: give 2 or more, some to train on, others to test on"
-            )
+            stop(f"--{name} {vars(options)[name]}: 1 picture in it: give more, some to train on and others to test on")
     pools = split(digits, axis=0), split(photographs, axis=0 if options.cifar else 2)
     return dict(zip(("train", "test"), zip(*pools, strict=True), strict=True))
 
