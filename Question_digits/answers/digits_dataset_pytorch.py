@@ -1,4 +1,4 @@
-"""Exercise 1, digits_dataset, in PyTorch: make pictures without end, each a handwritten digit laid over a photograph.
+"""Exercise 1, digits_dataset, in PyTorch: make pictures without end, each a handwritten digit over a photograph.
 
 Where the digit was laid is known, so its mask is too, and no batch needs to come twice. Making pictures is NumPy, the
 same in all four frameworks. They part at `to_tensor`, where a batch becomes theirs.
