@@ -1,9 +1,11 @@
-"""What several tests use: the answers, a made data set with all that real ones hold, a way to run a script alone."""
+"""What several tests use: the answers, made data sets with all that real ones hold, a way to run a script alone."""
 
 import ast
 import functools
+import gzip
 import importlib.util
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -21,17 +23,26 @@ AKAHARA, MADARA, GREY = (127, 0, 0), (0, 127, 0), (150, 140, 130)
 sys.path.insert(0, str(ROOT / "tools"))
 
 
+@functools.cache
 def find_options(script):
-    """Return the names of all options in a script, as in ["--train", "--test", ...]."""
+    """Return all options in a script, as in {"--train": (), "--device": ("auto", "cpu"), ...}: name and choices."""
     tree = ast.parse(script.read_text("utf-8"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    named = [node.args[0] for node in calls if getattr(node.func, "attr", "") == "add_argument"]
-    added = [name.value for name in named if isinstance(name, ast.Constant)]
+    named = [node for node in calls if getattr(node.func, "attr", "") == "add_argument"]
+    options = {}
+    for node in (node for node in named if isinstance(node.args[0], ast.Constant)):
+        choices = [ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg == "choices"]
+        options[node.args[0].value] = tuple(*choices)
     for node in tree.body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "CHOICES":
-            added += [f"--{name}" for name in ast.literal_eval(node.value)]
-    assert {"--data", "--out", "--seed", "--device", "--augment"} <= set(added)
-    return added
+            options |= {f"--{name}": choices for name, choices in ast.literal_eval(node.value).items()}
+    assert {"--train", "--test", "--out", "--seed", "--device", "--iterations", "--batch"} <= set(options)
+    return options
+
+
+def is_trained(script):
+    """Return whether a script trains a network."""
+    return "--lr" in find_options(script)
 
 
 def find_size(script, least):
@@ -108,7 +119,58 @@ def write_newts(folder):
     return folder
 
 
+def encode_idx(pictures):
+    """Return pictures (any, height, width) uint8 as a file in the format of MNIST."""
+    return struct.pack(">4I", 0x803, *pictures.shape) + pictures.tobytes()
+
+
+def pickle_batch(pixels):
+    """Return pixels (any, 3072) uint8 pickled as Python 2 has pickled the batches of CIFAR-10: strings are bytes."""
+
+    def text(data):
+        return b"T" + struct.pack("<i", len(data)) + data
+
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85U\x01b\x87R(K\x01"
+    array += b"".join(b"J" + struct.pack("<i", length) for length in pixels.shape) + b"\x86"
+    array += b"cnumpy\ndtype\nU\x02u1K\0K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+    array += b"\x89" + text(pixels.tobytes()) + b"tb"
+    labels, names = (b"](" + item * len(pixels) + b"e" for item in (b"K\x03", text(b"cat.png")))
+    items = {b"batch_label": text(b"testing batch"), b"labels": labels, b"data": array, b"filenames": names}
+    return b"\x80\x02}(" + b"".join(text(name) + item for name, item in items.items()) + b"u."
+
+
+def write_mnist(folder):
+    """Make 6 and 4 digits, a stroke each, packed under the one spelling and not packed under the other."""
+    digits = np.zeros((10, 28, 28), np.uint8)
+    for i, digit in enumerate(digits):
+        cv2.line(digit, (9 + i, 5), (18 - i, 22), 255, 3)
+    write(folder / "raw" / "train-images-idx3-ubyte.gz", gzip.compress(encode_idx(digits[:6])))
+    write(folder / "t10k-images.idx3-ubyte", encode_idx(digits[6:]))
+    write(folder / "notes.txt", b"no digits")
+    return folder
+
+
+def write_cifar(folder):
+    """Make 5 and 3 photographs, each of one colour with noise, of the binary and of the Python version."""
+    rng = np.random.default_rng(5)
+    photographs = rng.integers(0, 160, (8, 3, 1, 1)) + rng.integers(0, 40, (8, 3, 32, 32))
+    pixels = photographs.astype(np.uint8).reshape(8, 3072)  # red, then green, then blue
+    records = np.hstack([np.full((5, 1), 9, np.uint8), pixels[:5]])
+    write(folder / "cifar-10-batches-bin" / "data_batch_1.bin", records.tobytes())
+    write(folder / "test_batch", pickle_batch(pixels[5:]))
+    return folder
+
+
+MAKERS = {"--data": write_newts, "--mnist": write_mnist, "--cifar": write_cifar}  # of the folder that an option names
+
+
 @pytest.fixture(scope="session")
-def newts(tmp_path_factory):
-    """The made data set; for reading only."""
-    return write_newts(tmp_path_factory.mktemp("いもり の data"))
+def made(tmp_path_factory):
+    """The made data sets by the option that takes them; for reading only."""
+    return {option: write(tmp_path_factory.mktemp("いもり の data")) for option, write in MAKERS.items()}
+
+
+@pytest.fixture(scope="session")
+def newts(made):
+    """The made newts; for reading only."""
+    return made["--data"]

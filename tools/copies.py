@@ -5,8 +5,8 @@ An answer is one file that runs alone, so what an earlier exercise taught stands
     # As in bin_dataset_pytorch.py
 
 names where: every function and class from there to the next such comment, or to `# New here`, must equal, line for
-line, the one of that name in that file. The named file must be the one that teaches it, not a copy itself. Two files
-that hold the same function or class without such a comment are an error too.
+line, the one of that name in that file, of whichever subject. The named file must be the one that teaches it, not a
+copy itself. Two files that hold the same function or class without such a comment are an error too.
 
     python tools/copies.py         exit status 1, and a line for each difference
     python tools/copies.py --fix   carry each function from the file that teaches it to all its copies
@@ -49,10 +49,15 @@ def read_pieces(path):
     return pieces
 
 
-def find_differences(answers):
-    """Return (messages, mends) for a folder of answers; a mend is a (copy, original) that --fix can carry over."""
-    files = {path.name: read_pieces(path) for path in sorted(answers.glob("*.py"))}
+def find_differences(folders):
+    """Return (messages, mends) for folders of answers; a mend is a (copy, original) that --fix can carry over."""
     messages, mends, taught = [], [], defaultdict(list)
+    paths = {}
+    for path in (path for folder in folders for path in sorted(folder.glob("*.py"))):
+        if path.name in paths:
+            messages.append(f"{path} has the name of {paths[path.name]}, and '# As in' could mean either: rename one")
+        paths.setdefault(path.name, path)
+    files = {name: read_pieces(path) for name, path in paths.items()}
     for file, pieces in files.items():
         for piece in pieces.values():
             where = f"{file}:{piece.first + 1}: {piece.name}"
@@ -88,13 +93,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fix", action="store_true", help="carry each function to its copies")
     folders = sorted(REPOSITORY.glob("Question_*/answers"))
-    parser.add_argument("answers", nargs="*", type=Path, default=folders, help="folders of answers (all)")
+    parser.add_argument("answers", nargs="*", type=Path, default=folders, help="folders of answers, as one (all)")
     options = parser.parse_args()
-    messages = []
-    for answers in options.answers:
-        if options.fix:
-            fix(find_differences(answers)[1])
-        messages += find_differences(answers)[0]
+    if options.fix:
+        fix(find_differences(options.answers)[1])
+    messages, _ = find_differences(options.answers)
     print(*messages, sep="\n", end="\n" if messages else "")
     sys.exit(1 if messages else 0)
 
