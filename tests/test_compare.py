@@ -64,6 +64,11 @@ if act != "nothing":
     if act == "cut":
         rows[-1] = rows[-1].split(",")[0]
     (out / "loss.csv").write_text("\\n".join(["iteration,loss", *rows, ""]))
+if act == "own":
+    for folder, level in (("images", 90), ("seg_images", 255)):
+        file = data / "test" / folder / "akahara" / "0000.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(cv2.imencode(".png", np.full((64, 64, 3), level, np.uint8))[1].tobytes())
 colours = {{"akahara": (127, 0, 0), "madara": (0, 127, 0)}}
 if act not in ("nothing", "pictures"):
     for path in sorted((data / "test" / "images").glob("*/[!.]*")):
@@ -104,6 +109,8 @@ def write_answers(folder, acts, binary=True, exercise="bin_test"):
     folder.mkdir(parents=True, exist_ok=True)
     for number, (framework, act) in enumerate(acts.items()):
         text = FAKE.format(framework=framework, act=act, shift=3e-4 * number, binary=binary)
+        if act == "own":  # makes its own data, and so has no --data
+            text = text.replace('"--data", ', "").replace("options.data", "options.out")
         (folder / f"{exercise}_{framework}.py").write_text(text, encoding="utf-8")
     return folder
 
@@ -379,6 +386,24 @@ def test_later_subjects_come_in_without_a_change(tmp_path, monkeypatch):
     assert "<h1>other_task</h1>" in page
     assert str(tmp_path.parent) not in page  # no path of this machine
     assert "--data Dataset" in page
+
+
+def test_answers_that_make_their_own_data(tmp_path, capsys):
+    answers = write_answers(tmp_path / "answers", {"pytorch": "own", "keras": "own"})
+    places = ["--exercise", "bin_test", "--answers", str(answers), "--out", str(tmp_path / "out")]
+    assert compare.main([*places, "--frameworks", "pytorch keras"]) == 0
+    page = (tmp_path / "out" / "bin_test" / "index.html").read_text("utf-8")
+    assert "made by the answers" in page
+    for cell in ("input", "truth", "pytorch", "keras"):
+        assert f'alt="akahara/0000: {cell}"' in page
+    old = tmp_path / "out/bin_test/keras/test/images/akahara/old.png"
+    shutil.copy(old.with_name("0000.png"), old)
+    assert compare.main([*places, "--frameworks", "keras"]) == 0 and not old.exists()
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        compare.main([*places, "--data", str(tmp_path)])
+    printed = capsys.readouterr().err
+    assert end.value.code == 2 and printed.startswith("compare.py: --data: ") and printed.count("\n") == 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

@@ -66,6 +66,7 @@ MEASURES = (
     ("test loss", "test_loss", "#.6g", False),
     ("mIoU", "miou", ".4f", False),
     ("IoU {}", "iou", ".4f", False),  # one row per class
+    ("mean of the pictures' IoU", "mean_digit_iou", ".4f", False),
     ("pixel accuracy", "pixel_accuracy", ".4f", False),
     ("seconds", "seconds", ".1f", True),
     ("ms per iteration", "milliseconds_per_iteration", ".1f", True),
@@ -170,7 +171,7 @@ def compare_framework(framework, script, out, options):
         return result
     for name in ("metrics.json", "loss.csv"):
         (out / name).unlink(missing_ok=True)
-    for folder in (out / "predictions", out / "pictures"):
+    for folder in (out / "predictions", out / "pictures", out / "test"):
         if folder.exists():
             shutil.rmtree(folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -283,7 +284,7 @@ def list_images(folder):
 
 
 def overlap(prediction, truth):
-    """IoU of one picture: pixels that both call newt, and the same newt, over pixels that either calls newt.
+    """IoU of one picture: pixels that both give to the same class, over those that either gives to one but background.
 
     prediction: (height, width) or (height, width, 3); truth: the same of any size, resized to the prediction's.
     """
@@ -320,9 +321,10 @@ def make_grid(results, data):
     """Rows of pictures [(name, [cell, ...])], at most MOST_PICTURES of them, and how many there would be.
 
     A row holds input, truth and each framework's prediction; where an exercise predicts nothing, each framework's
-    own picture.
+    own picture. data is None for answers that make their own: they write what they test on as a data folder has it.
     """
-    images, masks = list_images(data / "test" / "images"), list_images(data / "test" / "seg_images")
+    tests = [folder / "test" for folder in ([data] if data else [result.out for result in results])]
+    images, masks = ({}, {}) if not tests else (list_images(tests[0] / name) for name in ("images", "seg_images"))
     predictions = {}
     for result in results:
         files = list_images(result.out / "predictions")
@@ -528,6 +530,11 @@ def default_iterations(script):
     return None
 
 
+def takes_data(script):
+    """Whether an answer has the option --data; one that makes its own data has not."""
+    return '"--data"' in script.read_text(encoding="utf-8")
+
+
 def parse_options(arguments):
     """Read the options, and add `scripts`, {framework: path or None}; a wrong one ends in one line and status 2."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
@@ -536,7 +543,7 @@ def parse_options(arguments):
     parser.add_argument("--iterations", type=at_least(1), metavar="N", help=own)
     parser.add_argument("--seed", type=at_least(0), metavar="N", help="default: the answers' own")
     parser.add_argument("--frameworks", default=" ".join(FRAMEWORKS), metavar="'A B'", help="default: all four")
-    parser.add_argument("--data", type=Path, default=ROOT / "Dataset", metavar="DIR", help="default: Dataset/")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="default: Dataset/, where the answers take one")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: the answers' own")
     parser.add_argument("--answers", type=Path, metavar="DIR", help="default: every Question_*/answers/")
     parser.add_argument(
@@ -551,13 +558,18 @@ def parse_options(arguments):
     unknown = set(asked) - set(FRAMEWORKS)
     if unknown or not asked:
         parser.error(f"--frameworks: there is no {min(unknown, default='')!r}; there is {', '.join(FRAMEWORKS)}")
-    if not options.data.is_dir():
-        parser.error(f"--data: no such folder: {options.data}")
     options.scripts = {name: answers[options.exercise].get(name) for name in FRAMEWORKS if name in asked}
+    if any(takes_data(path) for path in options.scripts.values() if path):
+        options.data = options.data or ROOT / "Dataset"
+        if not options.data.is_dir():
+            parser.error(f"--data: no such folder: {options.data}")
+        options.data = options.data.resolve()
+    elif options.data and any(options.scripts.values()):
+        parser.error(f"--data: the answers to {options.exercise} make their own data: leave it out")
     if options.iterations is None:
         own = [default_iterations(path) for path in options.scripts.values() if path]
         options.iterations = min([MOST_ITERATIONS, *filter(None, own)])
-    options.data, options.out = options.data.resolve(), options.out.resolve() / options.exercise
+    options.out = options.out.resolve() / options.exercise
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -576,7 +588,8 @@ def state_facts(options, results, arguments):
     if hasattr(os, "sysconf"):  # not on Windows
         machine += f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB of memory"
     facts = [("exercise", options.exercise), *((key, stated(key)) for key in ("iterations", "seed", "device"))]
-    facts += [("data", shorten(f"{options.data}{os.sep}")), ("machine", machine)]
+    data = shorten(f"{options.data}{os.sep}") if options.data else "made by the answers"
+    facts += [("data", data), ("machine", machine)]
     facts += [("date", datetime.datetime.now().strftime("%Y-%m-%d %H:%M"))]
     return facts, shorten(shlex.join(["python", "tools/compare.py", *arguments]))
 
@@ -584,8 +597,8 @@ def state_facts(options, results, arguments):
 def main(arguments):
     """Run the comparison; returns the exit status."""
     options = parse_options(arguments)
-    passed_on = ["--data", str(options.data)]
-    for name in ("iterations", "seed", "device"):
+    passed_on = []
+    for name in ("data", "iterations", "seed", "device"):
         if getattr(options, name) is not None:
             passed_on += [f"--{name}", str(getattr(options, name))]
     page = options.out / "index.html"
