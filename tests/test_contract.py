@@ -33,7 +33,7 @@ WEIGHTS = {
     "chainer": ["weights.npz"],
 }
 # The values that a script is run with; of what has choices and is not here, the last choice.
-VALUES = {"--iterations": 3, "--batch": 2, "--lr": 0.05, "--seed": 1, "--device": "cpu", "--out": "out 出力"}
+VALUES = {"--iterations": 3, "--batch": 2, "--lr": 0.005, "--seed": 1, "--device": "cpu", "--out": "out 出力"}
 VALUES |= {"--augment": "flips", "--pictures": 3, "--keep": 0.5, "--channels": 20, "--order": 2}
 TRAINED = [script for script in SCRIPTS if is_trained(script)]
 TESTED = [script for script in TRAINED if "_loss_" not in script.name]  # those that say which pixel is what
