@@ -36,9 +36,20 @@ def stop(message):
 
 
 def find_exercises():
-    """Return {exercise: folder of its answers} of those that predict, in the order of the lesson."""
-    order = "bin_test semaseg_test nearest transposeconv concat unet unetlike segnet".split()
-    return {name: path.parent for name in order for path in REPOSITORY.glob(f"Question_*/answers/{name}_pytorch.py")}
+    """Return {exercise: folder of its answers} of those that measure what they predict, in the order of the README."""
+    scripts = sorted(REPOSITORY.glob("Question_*/answers/*_pytorch.py"))
+    predicting = [script for script in scripts if "\ndef measure(" in script.read_text(encoding="utf-8")]
+    found = {script.stem.removesuffix("_pytorch"): script.parent for script in predicting}
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    return dict(sorted(found.items(), key=lambda item: (readme.find(f"`{item[0]}`") % len(readme), item[0])))
+
+
+def find_pictures(outs):
+    """Return a folder with images/ and seg_images/ that all answers were tested on, and the names of two pictures."""
+    own = next(iter(outs.values())) / "test"  # of an answer that makes its own pictures
+    if own.is_dir():
+        return own, [path.stem for path in sorted((own / "images").glob("*.png"))[: len(PICTURES)]]
+    return REPOSITORY / "Dataset/test", PICTURES
 
 
 def run_answer(script, out, *more):
@@ -88,6 +99,7 @@ def keep_results(path, metrics):
         answers = read_results(path)["answers"]
     except (OSError, ValueError):
         answers = {}
+    path.parent.mkdir(parents=True, exist_ok=True)
     answers = {name: kept for name, kept in answers.items() if (path.parent.parent / f"answers/{name}.py").exists()}
     write_results(path, {"machine": describe_machine(), "answers": dict(sorted((answers | metrics).items()))})
 
@@ -104,13 +116,14 @@ def brighten(mask):
 
 def draw_exercise(path, outs, metrics):
     """Write the figure of one exercise; outs and metrics are by framework."""
-    pictures = [read_picture(REPOSITORY / "Dataset/test/images" / f"{name}.jpg") for name in PICTURES]
+    folder, names = find_pictures(outs)
+    pictures = [read_picture(next((folder / "images").glob(f"{name}.*"))) for name in names]
     heights = [picture.shape[0] / picture.shape[1] for picture in pictures]
     columns = 2 + len(outs)
     figure = Figure(figsize=(1.7 * columns, 1.7 * sum(heights) + 0.5), layout="constrained", dpi=110)
-    grid = figure.subplots(len(PICTURES), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
-    for number, (row, name, picture) in enumerate(zip(grid, PICTURES, pictures, strict=True)):
-        truth = read_picture(REPOSITORY / "Dataset/test/seg_images" / f"{name}.png")
+    grid = figure.subplots(len(names), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for number, (row, name, picture) in enumerate(zip(grid, names, pictures, strict=True)):
+        truth = read_picture(folder / "seg_images" / f"{name}.png")
         if path.stem.startswith("answer_bin_"):  # there both species are one class, white
             truth = np.repeat(127 * (truth.max(axis=2, keepdims=True) > 0), 3, axis=2)
         panels = {"input": picture, "truth": brighten(truth)}

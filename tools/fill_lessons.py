@@ -14,7 +14,8 @@ between is replaced. A name without a dot is a function, a class or a constant; 
                                            Question_*/ and benchmarks/; Japanese labels in *.ja.md
     python tools/fill_lessons.py --check   write nothing; exit status 1, and a line for each region that is stale
 
-The numbers are those in Question_semaseg/assets/. Status 2, and nothing written, where a marker is wrong.
+The numbers are those in the assets/ beside the file; for files outside Question_*/, those in Question_semaseg/assets/.
+Status 2, and nothing written, where a marker is wrong.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import statistics
 import sys
 import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
 from copies import read_pieces
 from results import REPOSITORY, RESULTS, read_results
@@ -42,6 +44,7 @@ ENGLISH = {
     "miou": "mIoU",
     "iou": "IoU, {}",
     "iou_newt": "IoU of newt",
+    "mean_digit_iou": "IoU of the digit, mean over pictures",
     "pixel_accuracy": "pixel accuracy",
     "first_loss": "loss, first iteration",
     "last_loss": "loss, mean of the last 5 %",
@@ -62,6 +65,7 @@ JAPANESE = {
     "miou": "mIoU",
     "iou": "IoU、{}",
     "iou_newt": "イモリの IoU",
+    "mean_digit_iou": "数字の IoU（画像ごとの平均）",
     "recall": "再現率",
     "precision": "適合率",
     "pixel_accuracy": "画素の正解率",
@@ -76,11 +80,19 @@ JAPANESE = {
     "machine": "テスト画像の mIoU と、学習の秒数です。{cores} コア、メモリー {memory_gb} GiB の計算機で測りました。",
     "background": "背景",
     "newt": "イモリ",
+    "digit": "数字",
     "akahara": "アカハラ",
     "madara": "マダラ",
 }
-ROWS = {"pixel_accuracy": ".3f", "first_loss": ".3f", "last_loss": ".3f", "seconds": ".0f"}
+ROWS = {"mean_digit_iou": ".3f", "pixel_accuracy": ".3f", "first_loss": ".3f", "last_loss": ".3f", "seconds": ".0f"}
 ROWS |= {"milliseconds_per_iteration": ".0f", "peak_memory_mb": ".0f"}
+
+
+class Place(NamedTuple):
+    """Where a marker finds what it shows: the repository, and the folder with the numbers."""
+
+    repository: Path
+    assets: Path
 
 
 class WrongMarker(Exception):
@@ -123,9 +135,9 @@ def list_names(node):
     return [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
 
 
-def show_code(repository, labels, answer, *names):
+def show_code(place, labels, answer, *names):
     """Return a block with the named pieces of an answer."""
-    path = find_answer(repository, answer)
+    path = find_answer(place.repository, answer)
     if not names:
         raise WrongMarker(f"name functions or classes of {path.name} too")
     pieces = {name: find_source(path, name) for name in names}
@@ -135,15 +147,15 @@ def show_code(repository, labels, answer, *names):
     return "```python\n" + "\n\n\n".join(pieces.values()) + "\n```"
 
 
-def show_new(repository, labels, answer):
+def show_new(place, labels, answer):
     """Return a block with all pieces that are new in an answer."""
-    path = find_answer(repository, answer)
-    return show_code(repository, labels, answer, *(p.name for p in read_pieces(path).values() if p.source is None))
+    path = find_answer(place.repository, answer)
+    return show_code(place, labels, answer, *(p.name for p in read_pieces(path).values() if p.source is None))
 
 
-def show_difference(repository, labels, old_answer, new_answer, *names):
+def show_difference(place, labels, old_answer, new_answer, *names):
     """Return a block with the lines that differ between the named pieces of two answers, and those around them."""
-    old_path, new_path = find_answer(repository, old_answer), find_answer(repository, new_answer)
+    old_path, new_path = (find_answer(place.repository, answer) for answer in (old_answer, new_answer))
     if not names:
         raise WrongMarker(f"name functions or classes of {old_path.name} or {new_path.name} too")
     hunks = []
@@ -176,9 +188,9 @@ def split_hunks(old, new):
     return hunks
 
 
-def show_results(repository, labels, exercise=None):
+def show_results(place, labels, exercise=None):
     """Return the table of one exercise, or without a name that of all which predict."""
-    path = repository / RESULTS.relative_to(REPOSITORY)
+    path = place.assets / RESULTS.name
     try:
         results = read_results(path)
     except (OSError, ValueError) as error:
@@ -186,7 +198,7 @@ def show_results(repository, labels, exercise=None):
     try:
         if exercise:
             return show_exercise(labels, results["answers"], exercise)
-        return show_overview(repository, labels, results)
+        return show_overview(place, labels, results)
     except KeyError as error:
         raise WrongMarker(f"{RESULTS.name} has no {error}: run make lesson-figures") from error
 
@@ -214,10 +226,10 @@ def show_exercise(labels, answers, exercise):
     return show_table([title, *FRAMEWORKS.values()], cells)
 
 
-def show_overview(repository, labels, results):
+def show_overview(place, labels, results):
     """Return a table of what every answer that predicts reached, in the order of the README's table of exercises."""
     answers = {name: answer for name, answer in results["answers"].items() if "miou" in answer}
-    lines = read_text(repository / "README.md").splitlines()
+    lines = read_text(place.repository / "README.md").splitlines()
     order = list(dict.fromkeys(match["name"] for line in lines if (match := EXERCISE.match(line))))
     for exercise in sorted({name.rsplit("_", 1)[0] for name in answers}):
         if exercise not in order:
@@ -235,9 +247,9 @@ def show_overview(repository, labels, results):
     return f"{table}\n\n{labels['machine'].format(**results['machine'])}"
 
 
-def show_measured(repository, labels, name):
+def show_measured(place, labels, name):
     """Return a table of assets/<name>.json: for each way that was tried the mean of its runs, and their spread."""
-    path = repository / RESULTS.relative_to(REPOSITORY).with_name(f"{name}.json")
+    path = place.assets / f"{name}.json"
     try:
         ways = json.loads(path.read_text(encoding="utf-8"))["runs"]
     except (OSError, ValueError, KeyError) as error:
@@ -274,17 +286,17 @@ def read_marker(line):
     return match and match["words"].split()
 
 
-def show_region(repository, words, labels):
+def show_region(place, words, labels):
     """Return what belongs between a marker and its end."""
     kind, *names = words or [""]
     if kind not in KINDS:
         raise WrongMarker(f"there is no marker {kind!r}: write one of {', '.join(KINDS)} and end, or no comment here")
     try:
-        inspect.signature(KINDS[kind]).bind(repository, labels, *names)
+        inspect.signature(KINDS[kind]).bind(place, labels, *names)
     except TypeError as error:  # too many names or too few
         raise WrongMarker(f"{' '.join(words)!r} is not how a marker is written: see tools/fill_lessons.py") from error
     try:
-        return KINDS[kind](repository, labels, *names)
+        return KINDS[kind](place, labels, *names)
     except SyntaxError as error:
         raise WrongMarker(f"{Path(error.filename).name}: line {error.lineno} is no Python: mend it") from error
 
@@ -295,6 +307,8 @@ def fill(path, repository):
     Raises WrongMarker, with the line in its message, where a marker cannot be filled.
     """
     labels = JAPANESE if path.name.endswith(".ja.md") else ENGLISH
+    subject = path.parent if path.parent.name.startswith("Question_") else repository / "Question_semaseg"
+    place = Place(repository, subject / "assets")
     lines = read_text(path).split("\n")
     filled, stale, fence, done = [], [], None, 0
     for number, line in enumerate(lines):
@@ -310,7 +324,7 @@ def fill(path, repository):
         if words is None:
             continue
         try:
-            region = show_region(repository, words, labels)
+            region = show_region(place, words, labels)
             done = next((i for i in range(number + 1, len(lines)) if read_marker(lines[i]) is not None), None)
             if done is None or read_marker(lines[done]) != ["end"]:
                 raise WrongMarker("the marker has no <!-- end -->: write one below it, on a line of its own")
