@@ -6,6 +6,7 @@
 FROM is a folder that an answer has written, by its --out or outputs/<script>. TO is made if need be; its name ends in
 the framework that it is for, or --framework tells. Each framework loads and saves its own file by the answer's own
 functions, in a process of its own; between them the numbers lie in one common layout: kernels (out, in, height, width).
+Where a layer multiplies by a matrix, that is (out, in).
 """
 
 import argparse
@@ -21,12 +22,12 @@ import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FRAMEWORKS = ("pytorch", "tensorflow", "keras", "chainer")
-# The common layout of a convolution's and a transposed convolution's kernel, as axes of each framework's own.
+# The common layout of each kind of kernel, as axes of each framework's own.
 AXES = {
-    "pytorch": {"conv": (0, 1, 2, 3), "transposed": (1, 0, 2, 3)},
-    "tensorflow": {"conv": (3, 2, 0, 1), "transposed": (2, 3, 0, 1)},
-    "keras": {"conv": (3, 2, 0, 1), "transposed": (2, 3, 0, 1)},
-    "chainer": {"conv": (0, 1, 2, 3), "transposed": (1, 0, 2, 3)},
+    "pytorch": {"conv": (0, 1, 2, 3), "transposed": (1, 0, 2, 3), "linear": (0, 1)},
+    "tensorflow": {"conv": (3, 2, 0, 1), "transposed": (2, 3, 0, 1), "linear": (1, 0)},
+    "keras": {"conv": (3, 2, 0, 1), "transposed": (2, 3, 0, 1), "linear": (1, 0)},
+    "chainer": {"conv": (0, 1, 2, 3), "transposed": (1, 0, 2, 3), "linear": (0, 1)},
 }
 
 
@@ -55,14 +56,16 @@ def load_script(path):
 def find_layers(framework, part):
     """Yield (kind, arrays) of each layer with weights, in the order of the network.
 
-    kind is "conv", "transposed" or "norm"; arrays are the framework's own: kernel and bias of the first two; gamma,
-    beta, running mean and running variance of the third.
+    kind is "conv", "transposed", "linear" or "norm"; arrays are the framework's own: kernel and bias of the first
+    three; gamma, beta, running mean and running variance of the last.
     """
     if framework == "pytorch":
         for layer in part.modules():
             name = type(layer).__name__
             if name in ("Conv2d", "ConvTranspose2d"):
                 yield "conv" if name == "Conv2d" else "transposed", (layer.weight, layer.bias)
+            elif name == "Linear":
+                yield "linear", (layer.weight, layer.bias)
             elif name == "BatchNorm2d":
                 yield "norm", (layer.weight, layer.bias, layer.running_mean, layer.running_var)
     elif framework == "keras":
@@ -72,12 +75,15 @@ def find_layers(framework, part):
                 yield "conv" if name == "Conv2D" else "transposed", (layer.kernel, layer.bias)
             elif name == "BatchNormalization":
                 yield "norm", (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
+            elif hasattr(layer, "kernel"):
+                yield "linear", (layer.kernel, layer.bias)
     elif isinstance(part, list | tuple):
         for item in part:
             yield from find_layers(framework, item)
     elif framework == "tensorflow" and hasattr(part, "trainable_variables") and hasattr(part, "submodules"):
         if hasattr(part, "kernel"):
-            yield "transposed" if type(part).__name__ == "TransposedConv" else "conv", (part.kernel, part.bias)
+            kind = "transposed" if type(part).__name__ == "TransposedConv" else "conv"
+            yield "linear" if len(part.kernel.shape) == 2 else kind, (part.kernel, part.bias)
         elif hasattr(part, "gamma"):
             yield "norm", (part.gamma, part.beta, part.mean, part.variance)
         else:
@@ -87,7 +93,8 @@ def find_layers(framework, part):
     elif framework == "chainer" and hasattr(part, "cleargrads"):
         if hasattr(part, "W"):
             transposed = any(base.__name__ == "Deconvolution2D" for base in type(part).__mro__)
-            yield "transposed" if transposed else "conv", (part.W, part.b)
+            kind = "transposed" if transposed else "conv"
+            yield "linear" if part.W.ndim == 2 else kind, (part.W, part.b)
         elif hasattr(part, "gamma"):
             yield "norm", (part.gamma, part.beta, part.avg_mean, part.avg_var)
         else:
@@ -105,7 +112,7 @@ def to_numpy(framework, array):
 
 def name_arrays(framework, network):
     """Yield (name, kind, array) of each of a network's own arrays, such as "norm 3 gamma": counted by kind from 0."""
-    counts = {"conv": 0, "transposed": 0, "norm": 0}
+    counts = dict.fromkeys(("conv", "transposed", "linear", "norm"), 0)
     for kind, arrays in find_layers(framework, network):
         names = ("gamma", "beta", "mean", "variance") if kind == "norm" else ("kernel", "bias")
         for name, array in zip(names, arrays, strict=True):

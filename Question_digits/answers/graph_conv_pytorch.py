@@ -1,4 +1,4 @@
-"""Exercise 4, graph_conv, in PyTorch: find the digit by convolutions on the graph of the pixels and their neighbours.
+"""Exercise 4, graph_conv, in PyTorch: find the digit by convolutions on the graph of pixels and their neighbours.
 
 A layer mixes each pixel with its neighbours by a sparse matrix, and then all pixels alike by one small matrix that is
 learnt. Data, loss and training are those of digits_cnn. Run it without options, or see --help; --order 3 for Chebyshev.

@@ -1,4 +1,4 @@
-"""Exercise 3, grid_graph, in PyTorch: see a picture as a graph, whose nodes are pixels and whose edges join neighbours.
+"""Exercise 3, grid_graph, in PyTorch: see a picture as a graph, with pixels as nodes and edges between neighbours.
 
 The graph's matrices are scipy's, sparse, and the same in all four frameworks. They part at `to_sparse` and `multiply`,
 where a matrix becomes theirs. With edges that know how like two pixels are, one eigenvector cuts out a digit.
