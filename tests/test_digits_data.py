@@ -66,7 +66,8 @@ def test_batches_are_fresh_and_the_seed_decides_them():
     options = Namespace(iterations=3, batch=4)
     first, again = (list(digits_dataset.draw_batches(*data["train"], options, np.random.default_rng(7))) for _ in "ab")
     assert len(first) == 3 and first[0][0].shape == (4, 32, 32, 3) and first[0][1].shape == (4, 32, 32, 1)
-    assert all(np.array_equal(a, b) for one, other in zip(first, again, strict=True) for a, b in zip(one, other))
+    for one, other in zip(first, again, strict=True):
+        assert all(map(np.array_equal, one, other))
     assert len(np.unique(np.concatenate([images for images, _ in first]).reshape(12, -1), axis=0)) == 12
 
 
@@ -162,8 +163,7 @@ def test_a_folder_without_the_files_is_told_in_one_line(tmp_path, capsys, option
 
 def test_the_pickle_of_the_tests_is_one_that_numpy_reads():
     pixels = random_pixels(3)
-    with pytest.warns(DeprecationWarning):  # it names numpy.core, as those of CIFAR-10 do
-        batch = pickle.loads(pickle_batch(pixels), encoding="bytes")
+    batch = pickle.loads(pickle_batch(pixels), encoding="bytes")
     assert batch.keys() == {b"batch_label", b"labels", b"data", b"filenames"}
     assert np.array_equal(batch[b"data"], pixels) and len(batch[b"labels"]) == len(batch[b"filenames"]) == 3
 
@@ -206,7 +206,7 @@ def test_a_hostile_pickle_does_nothing_but_earn_an_error(tmp_path, capsys, funct
     arguments = {os.mkdir: [str(target)], builtins.exec: [f"import os; os.mkdir({str(target)!r})"]}
     hostile = Hostile(function, *arguments.get(function, [str(kept)]))
     path = tmp_path / "test_batch"
-    for content in (hostile, {b"data": hostile}, {b"data": random_pixels(2), b"labels": [hostile]}):
+    for content in (hostile, {b"data": hostile}, {b"labels": [3, hostile], b"data": random_pixels(2)}):
         write(path, pickle.dumps(content, protocol))
         line = stopped(capsys, digits_dataset.read_cifar, path)
         assert str(path) in line and function.__name__ in line

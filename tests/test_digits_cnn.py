@@ -1,0 +1,174 @@
+"""digits_cnn: the same pictures, weights, dropout and steps in all four frameworks, and so about one curve.
+
+Each framework counts in a process of its own; `pytest -s` shows how far they lie apart.
+"""
+
+import itertools
+
+import convert_weights
+import numpy as np
+import pytest
+from conftest import FRAMEWORKS, SCRIPTS, load, run_python
+
+ANSWERS = {framework: next(s for s in SCRIPTS if s.stem == f"digits_cnn_{framework}") for framework in FRAMEWORKS}
+STEPS = 40
+
+COLLECT = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, str(Path(sys.argv[1])))
+import convert_weights
+import numpy as np
+
+framework, out, steps = sys.argv[2], Path(sys.argv[3]), sys.argv[4]
+script = convert_weights.find_answer("digits_cnn", framework)
+answer, numbers = convert_weights.load_script(script), {}
+sys.argv = [str(script), "--device", "cpu", "--iterations", steps, "--batch", "16", "--pictures", "50", "--seed", "3"]
+sys.argv += ["--out", str(out)]
+answer.main()
+options = answer.read_options()
+network = answer.build_network(np.random.default_rng(3), options)
+numbers |= {f"start {name}": array for name, array in convert_weights.get_weights(framework, network).items()}
+images = np.load(out / "../images.npy")
+numbers["untrained"] = answer.predict(network, images, options)
+before = json.loads((out / "metrics.json").read_text())
+sys.argv.append("--test")
+answer.main()
+assert json.loads((out / "metrics.json").read_text()) == before, "--test alone gives other measures"
+answer.load_weights(network, out)
+numbers |= {f"end {name}": array for name, array in convert_weights.get_weights(framework, network).items()}
+np.savez(out / "numbers.npz", **numbers)
+"""
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory):
+    """{framework: {name: array}}, "losses" and "tests" among them: what the script wrote to loss.csv and test.csv."""
+    folder, found = tmp_path_factory.mktemp("digits"), {}
+    np.save(folder / "images.npy", np.random.default_rng(0).standard_normal((5, 32, 32, 3)).astype(np.float32))
+    for framework in FRAMEWORKS:
+        out = folder / framework
+        out.mkdir()
+        tools = ANSWERS[framework].parents[2] / "tools"
+        result = run_python("-c", COLLECT, tools, framework, out, STEPS, cwd=folder)
+        assert result.returncode == 0, result.stderr
+        found[framework] = dict(np.load(out / "numbers.npz"))
+        for name, file in (("losses", "loss.csv"), ("tests", "test.csv")):
+            found[framework][name] = np.loadtxt(out / file, delimiter=",", skiprows=1, ndmin=2)
+    return found
+
+
+def compare(numbers, what, relative=False):
+    """Print the largest difference of an array between any two frameworks, and return it."""
+    worst = 0
+    for one, other in itertools.combinations(FRAMEWORKS, 2):
+        a, b = (np.float64(numbers[framework][what]) for framework in (one, other))
+        assert a.shape == b.shape and np.isfinite(a).all() and np.isfinite(b).all()
+        difference = (np.abs(a - b) / (np.maximum(np.abs(a), np.abs(b)) if relative else 1)).max()
+        print(f"{what}: {one} - {other} {difference:.1e}")
+        worst = max(worst, difference)
+    return worst
+
+
+def test_the_layers_are_those_of_the_lesson(numbers):
+    """5 x 5 to 10, 12, 8 channels and to 1: the sizes worked out by hand."""
+    shapes = {name: array.shape for name, array in numbers["pytorch"].items() if name.startswith("start")}
+    wanted = [(10, 3, 5, 5), (12, 10, 5, 5), (8, 12, 5, 5), (1, 8, 5, 5)]
+    assert [shapes[f"start conv {i} kernel"] for i in range(4)] == wanted
+    assert [shapes[f"start conv {i} bias"] for i in range(4)] == [(10,), (12,), (8,), (1,)]
+    assert len(shapes) == 8
+    assert sum(numbers["pytorch"][name].size for name in shapes) == 760 + 3012 + 2408 + 201
+
+
+def test_first_weights_are_equal_bit_for_bit(numbers):
+    for framework in FRAMEWORKS[1:]:
+        for name, array in numbers["pytorch"].items():
+            if name.startswith("start"):
+                assert np.array_equal(numbers[framework][name], array)
+
+
+def test_same_weights_give_the_same_logits(numbers):
+    assert numbers["pytorch"]["untrained"].shape == (5, 32, 32, 1) and numbers["pytorch"]["untrained"].std() > 0.1
+    assert compare(numbers, "untrained") < 1e-4
+
+
+def test_losses_agree(numbers):
+    losses = numbers["pytorch"]["losses"]
+    assert losses.shape == (STEPS, 2) and losses[-1, 1] < 0.5 * losses[0, 1]
+    assert compare(numbers, "losses", relative=True) < 5e-3
+    for framework in FRAMEWORKS:
+        numbers[framework]["first losses"] = numbers[framework]["losses"][:10]
+    assert compare(numbers, "first losses", relative=True) < 1e-4
+
+
+def test_the_last_look_at_the_test_pictures_agrees(numbers):
+    assert numbers["pytorch"]["tests"].shape == (1, 3) and numbers["pytorch"]["tests"][0, 0] == STEPS
+    assert compare(numbers, "tests") < 5e-2
+
+
+def test_dropout_drops_three_of_ten_and_keeps_the_mean():
+    answer = load(ANSWERS["pytorch"])
+    options = answer.argparse.Namespace(batch=8, keep=0.7, channels=[10, 12])
+    masks = answer.draw_dropout(options, np.random.default_rng(0))
+    assert [mask.shape for mask in masks] == [(8, 32, 32, 10), (8, 32, 32, 12)]
+    for mask in masks:
+        assert mask.dtype == np.float32 and set(np.unique(mask)) == {np.float32(0), np.float32(1) / np.float32(0.7)}
+        assert (mask > 0).mean() == pytest.approx(0.7, abs=0.01) and mask.mean() == pytest.approx(1, abs=0.01)
+    options.keep = 1
+    assert answer.draw_dropout(options, np.random.default_rng(0)) == []
+
+
+def test_dropout_multiplies_each_layer_and_testing_has_none():
+    answer = load(ANSWERS["pytorch"])
+    options = answer.argparse.Namespace(batch=2, keep=0.5, channels=[4, 3], device="cpu")
+    network = answer.build_network(np.random.default_rng(0), options)
+    image = answer.to_tensor(np.ones((2, 32, 32, 3), np.float32), "cpu")
+    ones = [answer.to_tensor(np.ones((2, 32, 32, channels), np.float32), "cpu") for channels in (4, 3)]
+    assert answer.torch.equal(network(image, ones), network(image))
+    last = network.convs[-1].bias.item()
+    for dropped in (0, 1):
+        masks = [mask * (number != dropped) for number, mask in enumerate(ones)]
+        logits = network(image, masks).detach().numpy()
+        # Where the last layer is dropped, the bias alone is left; biases start at 0, so it is where the first is, too.
+        assert logits == pytest.approx(last, abs=1e-6)
+
+
+def test_mean_iou_is_the_mean_over_the_pictures():
+    answer = load(ANSWERS["pytorch"])
+    masks, predictions = (np.zeros((3, 32, 32, 1), np.uint8) for _ in "ab")
+    masks[0, :4, :4] = masks[1, :2, :2] = masks[2, 0, 0] = 1
+    predictions[0, :4, 2:6] = predictions[1, :2, :2] = 1
+    assert answer.mean_digit_iou(predictions, masks) == pytest.approx((8 / 24 + 1 + 0) / 3)
+    assert answer.mean_digit_iou(predictions > 0, masks) == pytest.approx((8 / 24 + 1 + 0) / 3)
+
+
+def test_epsilon_stands_where_the_other_frameworks_have_it():
+    """PyTorch's Adam, its epsilon changed in each step, takes the steps of the others' formula, written out here."""
+    answer = load(ANSWERS["pytorch"])
+    torch, epsilon, rate = answer.torch, 1e-3, 0.1  # so large an epsilon that its place is seen
+    gradients = np.random.default_rng(0).standard_normal((20, 50)) * 1e-3
+    ends = []
+    for is_corrected in (True, False):
+        weight = torch.zeros(50, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.Adam([weight], lr=rate, eps=epsilon)
+        for step, gradient in enumerate(gradients, start=1):
+            if is_corrected:
+                optimizer.param_groups[0]["eps"] = epsilon / np.sqrt(1 - 0.999**step)
+            weight.grad = torch.from_numpy(gradient)
+            optimizer.step()
+        ends.append(weight.detach().numpy())
+    mean = square = expected = np.zeros(50)
+    for step, gradient in enumerate(gradients, start=1):
+        mean, square = mean + 0.1 * (gradient - mean), square + 0.001 * (gradient**2 - square)
+        corrected = rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+        expected = expected - corrected * mean / (np.sqrt(square) + epsilon)
+    assert ends[0] == pytest.approx(expected, rel=1e-9)
+    assert np.abs(ends[1] - expected).max() > 0.1 * np.abs(expected).max()
+
+
+def test_weights_travel_in_the_common_layout():
+    """What tools/convert_weights.py needs of the answers: all their layers are found."""
+    answer = load(ANSWERS["pytorch"])
+    network = answer.Network([10, 12, 8])
+    weights = convert_weights.get_weights("pytorch", network)
+    assert sum(array.size for array in weights.values()) == answer.count_parameters(network)
