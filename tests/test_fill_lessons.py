@@ -224,6 +224,18 @@ def test_results_leave_out_what_an_exercise_has_not(fill):
     assert rows == ["| loss, first iteration", "| seconds of training"]
 
 
+def test_what_a_benchmark_measured_is_the_mean_and_the_spread_of_its_runs(fill, repository):
+    runs = [{"miou": 0.5, "parameters": 6381}, {"miou": 0.7, "parameters": 6381}]
+    rows = ["| --- | --- | --- |", "| as given | 0.600 ± 0.141 | 6,381 |"]
+    assets = repository / "Question_semaseg/assets"
+    (assets / "ways.json").write_text(json.dumps({"runs": {"as given": runs}}))
+    assert fill("measured ways").splitlines() == ["| training | mIoU | parameters |", *rows]
+    by_seed = {"code": "0" * 64, "runs": dict(zip("01", runs, strict=True))}
+    (assets / "graph_against_cnn.json").write_text(json.dumps({"as given": by_seed}))
+    assert fill("measured graph_against_cnn").splitlines() == ["| network | mIoU | parameters |", *rows]
+    assert "| 既定値のまま | 0.600 ± 0.141 | 6,381 |" in fill("measured ways", "README.ja.md")
+
+
 def test_results_of_all_stand_in_the_order_of_the_readme(fill):
     assert fill("results").splitlines() == [
         "| exercise | iterations | PyTorch | TensorFlow | Keras | Chainer |",

@@ -53,6 +53,10 @@ ENGLISH = {
     "peak_memory_mb": "peak memory, MB",
     "exercise": "exercise",
     "iterations": "iterations",
+    "parameters": "parameters",
+    "final_loss": "loss, last iteration",
+    "ways": "training",
+    "graph_against_cnn": "network",
     "cell": "{miou:.3f}, {seconds:.0f} s",
     "machine": "mIoU on the test pictures and seconds of training, on {cores} cores with {memory_gb} GiB of memory.",
 }
@@ -76,6 +80,21 @@ JAPANESE = {
     "peak_memory_mb": "最大メモリー（MB）",
     "exercise": "問題",
     "iterations": "回数",
+    "parameters": "パラメーター",
+    "final_loss": "損失（最後の一回）",
+    "ways": "学習のしかた",
+    "as given": "既定値のまま",
+    "keep 0.9": "0.9 を残す",
+    "no dropout": "ドロップアウトなし",
+    "twice the channels": "チャンネルを倍に",
+    "four times the channels": "チャンネルを四倍に",
+    "graph_against_cnn": "ネットワーク",
+    "CNN as given": "既定値のままの CNN",
+    "CNN without dropout": "ドロップアウトなしの CNN",
+    "Kipf and Welling, 5 x 32": "Kipf と Welling、5 x 32",
+    "Chebyshev of order 3, 5 x 32": "Chebyshev（K = 3）、5 x 32",
+    "Kipf and Welling, 8 x 29": "Kipf と Welling、8 x 29",
+    "Chebyshev of order 3, 4 x 26": "Chebyshev（K = 3）、4 x 26",
     "cell": "{miou:.3f}、{seconds:.0f} 秒",
     "machine": "テスト画像の mIoU と、学習の秒数です。{cores} コア、メモリー {memory_gb} GiB の計算機で測りました。",
     "background": "背景",
@@ -86,6 +105,7 @@ JAPANESE = {
 }
 ROWS = {"mean_digit_iou": ".3f", "pixel_accuracy": ".3f", "first_loss": ".3f", "last_loss": ".3f", "seconds": ".0f"}
 ROWS |= {"milliseconds_per_iteration": ".0f", "peak_memory_mb": ".0f"}
+COLUMNS = {"parameters": ",", "milliseconds_per_iteration": ".0f", "peak_memory_mb": ".0f"}  # the others: ".3f"
 
 
 class Place(NamedTuple):
@@ -251,17 +271,19 @@ def show_measured(place, labels, name):
     """Return a table of assets/<name>.json: for each way that was tried the mean of its runs, and their spread."""
     path = place.assets / f"{name}.json"
     try:
-        ways = json.loads(path.read_text(encoding="utf-8"))["runs"]
-    except (OSError, ValueError, KeyError) as error:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        # Either all runs together, {way: [run, ...]}, or each way with facts of its own, its runs by seed.
+        ways = kept["runs"] if "runs" in kept else {way: list(each["runs"].values()) for way, each in kept.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WrongMarker(f"{path.name} cannot be read ({error!r}): run benchmarks/{name}.py") from error
     columns = list(next(iter(ways.values()))[0])
     rows = []
     for way, runs in ways.items():
         rows.append([labels.get(way, way)])
         for column in columns:
-            values = [run[column] for run in runs]
-            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            rows[-1].append(f"{statistics.mean(values):.3f}{spread}")
+            values, style = [run[column] for run in runs], COLUMNS.get(column, ".3f")
+            spread = f" ± {statistics.stdev(values):{style}}" if len(set(values)) > 1 else ""
+            rows[-1].append(f"{statistics.mean(values):{style}}{spread}")
     return show_table([labels.get(name, name), *(labels.get(column, column) for column in columns)], rows)
 
 
