@@ -284,7 +284,7 @@ def load_digits(folder):
         parts = ("train", "t10k")
         names = [[f"{part}-images{dot}idx3-ubyte{end}" for dot in "-." for end in ("", ".gz")] for part in parts]
         digits = [np.float32(digit) / 255 for path in find_files("--mnist", folder, names) for digit in read_idx(path)]
-    # INTER_AREA takes the mean where a digit gets smaller; where it grows, it would repeat pixels.
+    # INTER_AREA takes the mean where a digit gets smaller; where it grows, it would make uneven steps.
     way = cv2.INTER_AREA if len(digits[0]) > DIGIT else cv2.INTER_LINEAR
     return np.stack([cv2.resize(digit, (DIGIT, DIGIT), interpolation=way) for digit in digits])
 

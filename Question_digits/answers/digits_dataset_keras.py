@@ -32,6 +32,7 @@ finally:
 
 EXERCISE, FRAMEWORK = "digits_dataset", "keras"
 VERSIONS = {"python": sys.version.split()[0], "keras": keras.__version__, "numpy": np.__version__}
+VERSIONS[keras.backend.backend()] = sys.modules[keras.backend.backend()].__version__
 DEFAULTS = {"iterations": 100, "batch": 64, "pictures": 16}
 CHOICES = {"device": ("auto", "cpu", "cuda")}  # the first is the default
 DEVICES = {"cpu": "cpu", "cuda": "gpu"}  # as Keras calls them, whatever its backend
@@ -120,7 +121,7 @@ def load_digits(folder):
         parts = ("train", "t10k")
         names = [[f"{part}-images{dot}idx3-ubyte{end}" for dot in "-." for end in ("", ".gz")] for part in parts]
         digits = [np.float32(digit) / 255 for path in find_files("--mnist", folder, names) for digit in read_idx(path)]
-    # INTER_AREA takes the mean where a digit gets smaller; where it grows, it would repeat pixels.
+    # INTER_AREA takes the mean where a digit gets smaller; where it grows, it would make uneven steps.
     way = cv2.INTER_AREA if len(digits[0]) > DIGIT else cv2.INTER_LINEAR
     return np.stack([cv2.resize(digit, (DIGIT, DIGIT), interpolation=way) for digit in digits])
 
