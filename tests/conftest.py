@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the same on a machine with a GPU
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored, and answers would
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(ROOT.glob("Question_*/answers/*.py"))
