@@ -2,8 +2,8 @@
 
     python benchmarks/curves.py [--iterations 100]
 
-For each exercise and each two frameworks: the largest difference of the losses in the first iterations, in proportion to
-the loss. The table is Markdown. unet and segnet raise their learning rate in 20 iterations, so that theirs part sooner.
+For each exercise and each two frameworks: the largest difference of the losses in the first iterations, in proportion
+to the loss. The table is Markdown. unet and segnet raise their learning rate in 20 iterations: theirs part sooner.
 """
 
 import argparse
