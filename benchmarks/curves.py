@@ -18,8 +18,8 @@ from rich.table import Table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RUNS = REPOSITORY / "outputs/lesson"
-EXERCISES = "bin_test semaseg_test nearest transposeconv concat unet unetlike segnet".split()
-FRAMEWORKS = "pytorch tensorflow keras chainer".split()
+sys.path.insert(0, str(REPOSITORY / "tools"))
+from draw_figures import FRAMEWORKS, find_exercises  # noqa: E402
 
 
 def stop(message):
@@ -46,8 +46,8 @@ def main():
     if options.iterations < 1:
         stop(f"--iterations {options.iterations}: give a whole number from 1 up")
     pairs = list(itertools.combinations(FRAMEWORKS, 2))
-    table = Table("exercise", *(" – ".join(pair) for pair in pairs), box=MARKDOWN)
-    for exercise in EXERCISES:
+    table = Table("exercise", *(" – ".join(FRAMEWORKS[name] for name in pair) for pair in pairs), box=MARKDOWN)
+    for exercise in find_exercises():
         losses = {framework: read_losses(exercise, framework)[: options.iterations] for framework in FRAMEWORKS}
         apart = [max(abs(a - b) / a for a, b in zip(losses[one], losses[other], strict=True)) for one, other in pairs]
         table.add_row(f"`{exercise}`", *(f"{each:.0e}" for each in apart))
