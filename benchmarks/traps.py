@@ -392,46 +392,20 @@ def semaseg_loss():
         ),
     )
     rows = np.float32([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    for bad in (-100, -1, 3, 255):
-        kinds = np.int64([0, bad])
-        show(
-            f"mean loss of two pixels, one of class {bad}",
-            *map(
-                attempt,
-                (
-                    lambda kinds=kinds: functional.cross_entropy(
-                        torch.from_numpy(rows), torch.from_numpy(kinds)
-                    ).item(),
-                    lambda kinds=kinds: float(
-                        tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(kinds, rows))
-                    ),
-                    lambda kinds=kinds: float(
-                        np.mean(keras.losses.sparse_categorical_crossentropy(kinds, rows, from_logits=True))
-                    ),
-                    lambda kinds=kinds: float(functions.softmax_cross_entropy(rows, kinds.astype(np.int32)).array),
-                ),
+    targets = [(f"mean loss of two pixels, one of class {bad}", np.int64([0, bad])) for bad in (-100, -1, 3, 255)]
+    targets += [(f"that loss with targets of {kind}", np.zeros(2, kind)) for kind in ("uint8", "int32", "int64")]
+    for name, kinds in targets:
+        # Chainer refuses int64, which the last of these shows, whatever the classes.
+        for_chainer = kinds.astype(np.int32) if kinds.any() else kinds
+        attempts = (
+            lambda kinds=kinds: functional.cross_entropy(torch.from_numpy(rows), torch.from_numpy(kinds)).item(),
+            lambda kinds=kinds: float(tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(kinds, rows))),
+            lambda kinds=kinds: float(
+                np.mean(keras.losses.sparse_categorical_crossentropy(kinds, rows, from_logits=True))
             ),
+            lambda kinds=for_chainer: float(functions.softmax_cross_entropy(rows, kinds).array),
         )
-    for kind in ("uint8", "int32", "int64"):
-        kinds = np.zeros(2, kind)
-        show(
-            f"that loss with targets of {kind}",
-            *map(
-                attempt,
-                (
-                    lambda kinds=kinds: functional.cross_entropy(
-                        torch.from_numpy(rows), torch.from_numpy(kinds)
-                    ).item(),
-                    lambda kinds=kinds: float(
-                        tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(kinds, rows))
-                    ),
-                    lambda kinds=kinds: float(
-                        np.mean(keras.losses.sparse_categorical_crossentropy(kinds, rows, from_logits=True))
-                    ),
-                    lambda kinds=kinds: float(functions.softmax_cross_entropy(rows, kinds).array),
-                ),
-            ),
-        )
+        show(name, *map(attempt, attempts))
     show("loss of three equal logits, log 3", float(np.log(3)))
     kinds, weights = np.int32([0, 1]), np.float32([1, 3, 1])
     each = tf.nn.sparse_softmax_cross_entropy_with_logits(kinds, rows)

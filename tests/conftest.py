@@ -5,6 +5,7 @@ import functools
 import gzip
 import importlib.util
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the same on a machine with a GPU
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored, and answers would
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(ROOT.glob("Question_*/answers/*.py"))

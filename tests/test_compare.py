@@ -426,7 +426,6 @@ def test_an_interrupt_ends_the_answer_and_leaves_the_last_page(tmp_path, number)
         [sys.executable, ROOT / "tools" / "compare.py", *places],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits it ignored
     )
     deadline = time.monotonic() + 20
     while not (out / "started").exists() and time.monotonic() < deadline:

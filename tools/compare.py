@@ -220,19 +220,18 @@ def describe_difference(curves):
     """Sentences on how far any two of the curves {framework: {iteration: loss}} lie apart; [] without two curves."""
     if len(curves) < 2:
         return []
-    differences, early, whole = [], 0.0, True
+    differences = []
     for (first, one), (second, other) in itertools.combinations(curves.items(), 2):
         for iteration in sorted(one.keys() & other.keys()):
             difference = abs(one[iteration] - other[iteration])
             if math.isfinite(difference):
                 relative = difference / (max(abs(one[iteration]), abs(other[iteration])) or 1.0)
-                differences.append((difference, relative, f"{first} and {second} at iteration {iteration}"))
-                whole = whole and iteration <= EARLY
-                early = max(early, relative) if iteration <= EARLY else early
+                place = f"{first} and {second} at iteration {iteration}"
+                differences.append((difference, relative, place, iteration))
     sentences = []
     if not differences:
         sentences.append("No two curves have a finite loss at the same iteration, so there is nothing to compare.")
-    elif not any(difference for difference, _, _ in differences):
+    elif not any(difference for difference, *_ in differences):
         sentences.append("No difference between any two loss curves, to the last digit written.")
     else:
         absolute, relative = (max(differences, key=lambda entry, place=place: entry[place]) for place in (0, 1))
@@ -245,8 +244,9 @@ def describe_difference(curves):
                 f"Largest in proportion to the loss: {100 * relative[1]:.3g} %, or {relative[0]:.2g}, "
                 f"between {relative[2]}."
             )
-        if not whole:
-            sentences.append(f"Over the first {EARLY} iterations the curves agree to {early:.1g} of the loss.")
+        early = [relative for _, relative, _, iteration in differences if iteration <= EARLY]
+        if early and len(early) < len(differences):
+            sentences.append(f"Over the first {EARLY} iterations the curves agree to {max(early):.1g} of the loss.")
     if len({frozenset(losses) for losses in curves.values()}) > 1:
         lengths = ", ".join(f"{framework} {len(losses)}" for framework, losses in curves.items())
         sentences.append(f"The curves differ in length ({lengths}); any two are compared where both have a loss.")

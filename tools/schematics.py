@@ -722,7 +722,7 @@ def draw_receptive_field():
         text = f"sees {height} × {width} pixels"
         if field.all():  # so the picture is what limits it
             height, width = measure_extent(find_receptive_field(exercise, 4 * size))
-            text += f"; of a larger picture {height} × {width} at this pixel"
+            text += f"; of a larger picture {height} × {width} here"
         write(axes, left + side / 2, 414, text, 14)
     return figure
 
