@@ -141,7 +141,7 @@ for name in ("sparse", "dense"):
         (product * answer.torch.from_numpy(given["weights"])).sum().backward()
         gradient, features, product = features.grad, features.detach(), product.detach()
     else:
-        features = answer.to_features(images)
+        features = answer.chainer.Variable(answer.to_features(images).array)  # from an array alone no gradient flows
         product = answer.multiply(matrix, features)
         answer.functions.sum(product * given["weights"]).backward(retain_grad=True)
         gradient = features.grad_var

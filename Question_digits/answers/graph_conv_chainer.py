@@ -240,6 +240,14 @@ def save_weights(network, out):
     write_whole(out / "weights.npz", lambda aside: chainer.serializers.save_npz(aside, network))
 
 
+def look_at_test(network, images, masks, options):
+    """Return the loss, and the mean over the pictures of the digit's IoU, on the first options.batch test pictures."""
+    images, masks = images[: options.batch], masks[: options.batch]
+    logits = predict(network, normalise(images), options)
+    loss = compute_loss(to_tensor(logits, options.device), to_tensor(masks, options.device)).array
+    return float(loss), mean_digit_iou(logits >= 0, masks)
+
+
 # As in bin_loss_chainer.py
 def compute_loss(logits, targets):
     """Return sigmoid cross entropy, the mean over all pixels; logits and targets (batch, 1, height, width)."""
@@ -289,14 +297,6 @@ def draw_dropout(options, rng):
     # nn.Dropout does the same, but draws by its framework's own generator: then no two curves would be one.
     shapes = [(options.batch, SIDE, SIDE, channels) for channels in options.channels if options.keep < 1]
     return [(rng.random(shape, np.float32) < options.keep) / np.float32(options.keep) for shape in shapes]
-
-
-def look_at_test(network, images, masks, options):
-    """Return the loss, and the mean over the pictures of the digit's IoU, on the first options.batch test pictures."""
-    images, masks = images[: options.batch], masks[: options.batch]
-    logits = predict(network, normalise(images), options)
-    loss = compute_loss(to_tensor(logits, options.device), to_tensor(masks, options.device))
-    return float(loss), mean_digit_iou(logits >= 0, masks)
 
 
 def mean_digit_iou(predictions, masks):
