@@ -14,11 +14,14 @@ import measure_augmentation
 import numpy as np
 import pytest
 import schematics
+import schematics_graph
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch.nn import functional
 
 OF_RUNS = ("sigmoid", "loss_curves", "augmentation")  # what others cannot draw without outputs/lesson/
+OF_SOLVERS = ("spectral",)  # to one eigenvalue belong many eigenvectors, and each processor may find another
+SUBJECTS = {name: subject for subject in (schematics, schematics_graph) for name in subject.FIGURES}
 FRAMEWORKS = list(schematics.FRAMEWORKS)
 
 
@@ -46,9 +49,9 @@ def drawn(runs, tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setattr(schematics, "RUNS", runs)
     kept = {}
-    for name, draw in schematics.FIGURES.items():
-        patch.setitem(schematics.FIGURES, name, lambda name=name, draw=draw: kept.setdefault(name, draw()))
-        path = schematics.write_figure(name, folder)
+    for name, subject in SUBJECTS.items():
+        figures = {name: lambda name=name, draw=subject.FIGURES[name]: kept.setdefault(name, draw())}
+        path = schematics.write_figure(name, folder, figures)
         kept[name] = kept[name], path.read_text("utf-8")
     patch.undo()
     return kept
@@ -80,17 +83,17 @@ def take_pictures_out(svg):
     return re.sub(r"image[0-9a-f]{10}", "image", re.sub(pattern, "", svg)), decoded
 
 
-@pytest.mark.parametrize("name", [name for name in schematics.FIGURES if name not in OF_RUNS])
+@pytest.mark.parametrize("name", [name for name in SUBJECTS if name not in OF_RUNS + OF_SOLVERS])
 def test_the_committed_figure_is_what_is_drawn_today(name, drawn):
     svg, pictures = take_pictures_out(drawn[name][1])
-    committed, committed_pictures = take_pictures_out((schematics.ASSETS / f"{name}.svg").read_text("utf-8"))
-    assert svg == committed, f"run python tools/schematics.py {name}, and look at it"
+    committed, committed_pictures = take_pictures_out((SUBJECTS[name].ASSETS / f"{name}.svg").read_text("utf-8"))
+    assert svg == committed, f"run python tools/{SUBJECTS[name].__name__}.py {name}, and look at it"
     assert len(pictures) == len(committed_pictures)
     for picture, other in zip(pictures, committed_pictures, strict=True):  # processors may round otherwise
         assert picture.shape == other.shape and np.abs(picture.astype(int) - other).max() <= 2
 
 
-@pytest.mark.parametrize("name", schematics.FIGURES)
+@pytest.mark.parametrize("name", SUBJECTS)
 def test_a_figure_stands_on_its_own_card_and_is_small(name, drawn):
     svg = drawn[name][1]
     width, height = re.search(r'<svg [^>]*width="([\d.]+)pt" height="([\d.]+)pt"', svg).groups()
@@ -99,11 +102,11 @@ def test_a_figure_stands_on_its_own_card_and_is_small(name, drawn):
     edge = rf"M 0 {height} \nL {width} {height} \nL {width} 0 \nL 0 0 \nz\n"
     assert re.search(rf'<path d="{edge}" style="fill: #f8f9fa"/>', svg)
     assert "<text" not in svg and "date" not in svg and len(svg) < 300_000
-    committed = schematics.ASSETS / f"{name}.svg"
+    committed = SUBJECTS[name].ASSETS / f"{name}.svg"
     assert not committed.exists() or committed.stat().st_size < 300_000
 
 
-@pytest.mark.parametrize("name", schematics.FIGURES)
+@pytest.mark.parametrize("name", SUBJECTS)
 def test_texts_are_large_enough_inside_and_apart(name, drawn):
     figure = drawn[name][0]
     with matplotlib.style.context(schematics.STYLE):

@@ -19,9 +19,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import schematics
+import schematics_graph
 from matplotlib.figure import Figure
 from results import code_hash, read_results, write_results
-from schematics import FIGURES, write_figure
+from schematics import write_figure
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FRAMEWORKS = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras", "chainer": "Chainer"}
@@ -165,8 +167,9 @@ def main():
     if options.exercises == " ".join(exercises) and options.frameworks == " ".join(FRAMEWORKS):
         script = exercises["unetlike"] / "unetlike_pytorch.py"
         measure_augmentation(script, REPOSITORY / "outputs/lesson/augmentation.csv")
-        for name in FIGURES:
-            print(f"wrote {write_figure(name)}")
+        for subject in (schematics, schematics_graph):
+            for name in subject.FIGURES:
+                print(f"wrote {write_figure(name, subject.ASSETS, subject.FIGURES)}")
 
 
 if __name__ == "__main__":

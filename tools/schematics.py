@@ -795,28 +795,28 @@ FIGURES = {
 }
 
 
-def write_figure(name, folder=ASSETS):
-    """Draw a figure, write it to folder/<name>.svg and return that path."""
+def write_figure(name, folder=ASSETS, figures=FIGURES):
+    """Draw one of figures, {name: function}, write it to folder/<name>.svg and return that path."""
     path = folder / f"{name}.svg"
     with matplotlib.style.context(STYLE):
-        figure = FIGURES[name]()
+        figure = figures[name]()
         aside = path.with_name(f".part-{path.name}")  # a figure is whole or absent
         figure.savefig(aside, format="svg", metadata={"Date": None, "Creator": None})
         aside.replace(path)
     return path
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(text=__doc__, folder=ASSETS, figures=FIGURES):
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = stop
-    parser.add_argument("names", nargs="*", help=f"figures to draw: {' '.join(FIGURES)} (all)")
+    parser.add_argument("names", nargs="*", help=f"figures to draw: {' '.join(figures)} (all)")
     options = parser.parse_args()
     for name in options.names:
-        if name not in FIGURES:
-            stop(f"{name}: no such figure: give some of {' '.join(FIGURES)}")
+        if name not in figures:
+            stop(f"{name}: no such figure: give some of {' '.join(figures)}")
     try:
-        for name in options.names or FIGURES:
-            print(f"wrote {write_figure(name)}")
+        for name in options.names or figures:
+            print(f"wrote {write_figure(name, folder, figures)}")
     except OSError as error:
         stop(f"{error.filename}: {error.strerror}: mend that and run again")
 

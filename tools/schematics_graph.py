@@ -6,11 +6,9 @@ As in schematics.py every number is computed here, by the answers grid_graph_pyt
 shows what was measured, by benchmarks/sparse.py, and reads it from the assets. A second run writes the same bytes.
 """
 
-import argparse
 import json
 from types import SimpleNamespace
 
-import matplotlib.style
 import numpy as np
 from matplotlib import colormaps
 from schematics import (
@@ -23,13 +21,13 @@ from schematics import (
     RED,
     REPOSITORY,
     SOFT,
-    STYLE,
     WHITE,
     arrow,
     box,
     grid,
     heading,
     load_answer,
+    main,
     new_card,
     new_chart,
     show,
@@ -55,7 +53,7 @@ def label(value):
 def draw_grid_graph():
     """Draw a picture of 3 x 3 pixels, its graphs with 4 and 8 neighbours, and the matrices of the first."""
     answer, side, step = load_answer("grid_graph_pytorch"), 3, 58
-    figure, axes = new_card(560)
+    figure, axes = new_card(624)
     picture = np.uint8([[230, 215, 60], [225, 70, 55], [235, 80, 210]])
     heading(axes, 110, 26, "picture")
     show(axes, picture[..., None].repeat(3, axis=2), 30, 56, 160, 160)
@@ -78,17 +76,18 @@ def draw_grid_graph():
     laplacians = {
         f"{kind} Laplacian": answer.make_laplacian(adjacency, kind) for kind in ("combinatorial", "normalised")
     }
-    for i, (title, matrix) in enumerate({"adjacency": adjacency, **laplacians}.items()):
-        left, cell = 22 + 262 * i, 26
+    left, cells = 13, (24, 26, 33)  # the longer the numbers in it, the larger a cell
+    for cell, (title, matrix) in zip(cells, {"adjacency": adjacency, **laplacians}.items(), strict=True):
         heading(axes, left + 4.5 * cell, 268, title)
         for (row, column), value in np.ndenumerate(matrix.toarray()):
             colour = PALE_ORANGE if value > 0 else PALE_BLUE if value < 0 else WHITE
             box(axes, left + cell * column, 292 + cell * row, cell, cell, colour, GREY, 0.8)
             if value:
-                write(axes, left + cell * (column + 0.5), 292 + cell * (row + 0.5), label(value), 10)
+                write(axes, left + cell * (column + 0.5), 292 + cell * (row + 0.5), label(value), 11)
         box(axes, left, 292, 9 * cell, 9 * cell)
         entries = f"{matrix.nnz} of {side**4} entries are not 0"
-        write(axes, left + 4.5 * cell, 546, entries, 13, SOFT)
+        write(axes, left + 4.5 * cell, 292 + 9 * cell + 20, entries, 13, SOFT)
+        left += 9 * cell + 13
     return figure
 
 
@@ -151,35 +150,35 @@ def draw_isotropic():
     strokes = {name: np.zeros((side, side)) for name in ("upright", "level", "spot", "edge", "edge, mirrored")}
     strokes["upright"][3:12, 7] = strokes["level"][7, 3:12] = strokes["spot"][7, 7] = 1
     strokes["edge"][:, 8:] = strokes["edge, mirrored"][:, :7] = 1
-    figure, axes = new_card(660)
+    figure, axes = new_card(696)
     heading(axes, 400, 24, "what one filter is: its weights around a pixel")
     centre = (side // 2) * side + side // 2
     weights = {"kernel of a convolution": np.pad(kernel, 1)}
     for i, term in enumerate(terms[1:], start=1):
         weights[f"Chebyshev term {i}"] = term[centre].reshape(side, side)[5:10, 5:10]
     for i, (title, array) in enumerate(weights.items()):
-        x, cell = 68 + 246 * i, 34
+        x, cell = 54 + 246 * i, 40
         most = np.abs(array).max()
 
         def shade(value, row, column, most=most):
             return tuple(to_colours(np.array([[0.7 * value]]), most)[0, 0] / 255)
 
         rounded = np.where(np.abs(array) < 0.005, 0, array)
-        grid(axes, rounded, x, 50, cell, shade, 10, "{:.2g}")
-        write(axes, x + 2.5 * cell, 240, title, 14, SOFT)
-    heading(axes, 400, 286, "what it makes of strokes and edges")
+        grid(axes, rounded, x, 50, cell, shade, 11, "{:.2g}")
+        write(axes, x + 2.5 * cell, 270, title, 14, SOFT)
+    heading(axes, 400, 316, "what it makes of strokes and edges")
     rows = {"picture": None, "kernel": lambda p: filter_picture(p, kernel)}
     rows["graph filter"] = lambda p: (graph_filter @ p.ravel()).reshape(side, side)
     for row, (name, apply) in enumerate(rows.items()):
-        write(axes, 70, 366 + 112 * row, name, 14, SOFT)
+        write(axes, 70, 396 + 112 * row, name, 14, SOFT)
         results = [picture if apply is None else apply(picture) for picture in strokes.values()]
         inner = [result[2:-2, 2:-2] for result in results]  # without the picture's own edge
         most = max(np.abs(result).max() for result in inner)
         for i, result in enumerate(inner):
             shown = to_grey(result) if apply is None else to_colours(result, most)
-            show(axes, shown, 140 + 130 * i, 316 + 112 * row, 100, 100)
+            show(axes, shown, 140 + 130 * i, 346 + 112 * row, 100, 100)
     for i, name in enumerate(strokes):
-        write(axes, 190 + 130 * i, 648, name, 14)
+        write(axes, 190 + 130 * i, 676, name, 14)
     return figure
 
 
@@ -196,12 +195,17 @@ def draw_sparse():
         for way, colour, marker in (("dense", RED, "s"), ("sparse", BLUE, "o")):
             points = [(side, measured["sides"][str(side)][way][what]) for side in sides]
             points = [(side, value * scale) for side, value in points if value is not None]
-            chart.plot(*zip(*points, strict=True), color=colour, marker=marker, linewidth=2.5, markersize=6)
-            exponent = measured["exponents"][f"{way} {what}"]
-            side, value = points[len(points) // 2]
-            text, offset = f"{way}: side$^{{{exponent:.1f}}}$", (-10, 12) if way == "dense" else (0, -20)
-            style = {"fontsize": 0.75 * 15, "color": colour, "ha": "right" if way == "dense" else "left"}
-            chart.annotate(text, (side, value), offset, textcoords="offset points", **style)
+            text = f"{way}: side$^{{{measured['exponents'][f'{way} {what}']:.1f}}}$"
+            style = {"color": colour, "marker": marker, "linewidth": 2.5, "markersize": 6, "label": text}
+            chart.plot(*zip(*points, strict=True), **style)
+        chart.legend(
+            fontsize=0.75 * 15,
+            frameon=False,
+            labelcolor="linecolor",
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1),
+            ncols=2,
+        )
         chart.set(xscale="log", yscale="log")
         chart.set_xticks(sides, [str(side) for side in sides])
         chart.minorticks_off()
@@ -216,28 +220,5 @@ FIGURES = {
 }
 
 
-def write_figure(name, folder=ASSETS):
-    """Draw a figure, write it to folder/<name>.svg and return that path."""
-    path = folder / f"{name}.svg"
-    with matplotlib.style.context(STYLE):
-        figure = FIGURES[name]()
-        aside = path.with_name(f".part-{path.name}")  # a figure is whole or absent
-        figure.savefig(aside, format="svg", metadata={"Date": None, "Creator": None})
-        aside.replace(path)
-    return path
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.error = stop
-    parser.add_argument("names", nargs="*", help=f"figures to draw: {' '.join(FIGURES)} (all)")
-    options = parser.parse_args()
-    for name in options.names:
-        if name not in FIGURES:
-            stop(f"{name}: no such figure: give some of {' '.join(FIGURES)}")
-    for name in options.names or FIGURES:
-        print(f"wrote {write_figure(name)}")
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, ASSETS, FIGURES)
