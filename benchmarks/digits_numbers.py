@@ -17,6 +17,10 @@ import numpy as np
 import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+ANSWER = REPOSITORY / "Question_digits/answers/digits_cnn_pytorch.py"
+sys.path.insert(0, str(REPOSITORY / "tools"))
+from results import code_hash  # noqa: E402
+
 WAYS = {  # how training differs from the answer's defaults
     "as given": {},
     "keep 0.9": {"keep": 0.9},
@@ -29,11 +33,10 @@ WAYS = {  # how training differs from the answer's defaults
 
 def load_answer():
     """Return the answer as a module, and its options at their defaults."""
-    script = REPOSITORY / "Question_digits/answers/digits_cnn_pytorch.py"
-    specification = importlib.util.spec_from_file_location(script.stem, script)
+    specification = importlib.util.spec_from_file_location(ANSWER.stem, ANSWER)
     answer = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(answer)
-    sys.argv = [script.name, "--device", "cpu"]
+    sys.argv = [ANSWER.name, "--device", "cpu"]
     return answer, answer.read_options()
 
 
@@ -123,9 +126,10 @@ def main():
     measure_epsilon(answer, options)
     if not arguments.short:
         path = REPOSITORY / "Question_digits/assets/ways.json"
-        runs = measure_ways(answer, options, arguments.seeds)
+        found = {"answer": ANSWER.stem, "code": code_hash(ANSWER)}
+        found |= {"runs": measure_ways(answer, options, arguments.seeds)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        answer.write_whole(path, lambda aside: aside.write_text(json.dumps({"runs": runs}, indent=1) + "\n"))
+        answer.write_whole(path, lambda aside: aside.write_text(json.dumps(found, indent=1) + "\n"))
         print(f"written to {path}")
 
 

@@ -101,7 +101,7 @@ def main():
         if not script.exists():
             stop(f"--framework {options.framework}: there is no {script.name}: give pytorch or another")
         arguments = arguments + (["--iterations", options.iterations] if options.iterations else [])
-        facts = {"code": code_hash(script), "script": script.name, "options": arguments, "sees": sees}
+        facts = {"answer": script.stem, "code": code_hash(script), "options": arguments, "sees": sees}
         old = kept.get(name, {})
         runs = old["runs"] if all(old.get(key) == value for key, value in facts.items()) else {}
         kept[name] = facts | {"runs": runs}

@@ -117,7 +117,13 @@ def main():
             exponents[f"{way} {what}"] = exponent
             if exponent is not None:
                 print(f"{way}, {what}: side to the power of {exponent:.2f}")
-    written = {"code": code_hash(ANSWER), "versions": answer.VERSIONS, "processor": platform.machine(), "threads": 1}
+    written = {
+        "answer": ANSWER.stem,
+        "code": code_hash(ANSWER),
+        "versions": answer.VERSIONS,
+        "processor": platform.machine(),
+        "threads": 1,
+    }
     written |= {"columns": options.columns, "sides": found, "exponents": exponents}
     try:
         answer.write_whole(options.out, lambda aside: aside.write_text(json.dumps(written, indent=1) + "\n"))

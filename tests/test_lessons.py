@@ -346,9 +346,34 @@ def find_stale_results(answers, scripts, predicting):
 
 def test_results_are_of_the_answers_as_they_are():
     assert len(PREDICTING) >= 8 * len(FRAMEWORKS)
-    assert results.RESULTS.exists(), f"there is no {results.RESULTS}: run make lesson-figures"
-    stale = find_stale_results(results.read_results()["answers"], SCRIPTS, PREDICTING)
+    answers = {}
+    for subject in sorted(ROOT.glob("Question_*")):
+        path = subject / "assets/results.json"
+        assert path.exists(), f"there is no {path}: run make lesson-figures"
+        answers |= results.read_results(path)["answers"]
+    stale = find_stale_results(answers, SCRIPTS, PREDICTING)
     assert not stale, f"{'; '.join(stale)}: run make lesson-figures"
+
+
+def find_measured(numbers):
+    """Yield the name and the code of each answer of which a file of a benchmark tells something."""
+    if isinstance(numbers, dict):
+        if {"answer", "code"} <= numbers.keys():
+            yield numbers["answer"], numbers["code"]
+        for value in numbers.values():
+            yield from find_measured(value)
+
+
+MEASURED = [path for path in sorted(ROOT.glob("Question_*/assets/*.json")) if path.name != results.RESULTS.name]
+
+
+@pytest.mark.parametrize("path", MEASURED, ids=lambda path: path.name)
+def test_what_benchmarks_measured_is_of_the_answers_as_they_are(path):
+    codes = {script.stem: results.code_hash(script) for script in SCRIPTS}
+    measured = list(find_measured(json.loads(path.read_text("utf-8"))))
+    assert measured, f"{path.name} does not tell of which answer it is"
+    for answer, code in measured:
+        assert codes.get(answer) == code, f"{answer} has changed since {path.name} was made: run its benchmark"
 
 
 def test_stale_results_are_found(tmp_path):
