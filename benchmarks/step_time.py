@@ -135,10 +135,11 @@ def seconds_to_first_step(path):
 
 
 def find_exercises():
-    """Return the names of the exercises whose PyTorch answer trains and is tested; others train like these."""
+    """Return the names of the exercises whose PyTorch answer trains and is tested on newts; others train like these."""
     texts = {path.stem: path.read_text(encoding="utf-8") for path in REPOSITORY.glob("Question_*/answers/*_pytorch.py")}
-    both = [name for name, text in texts.items() if "\ndef train(" in text and "\ndef test(" in text]
-    return sorted(name.removesuffix("_pytorch") for name in both if "_loss_" not in name)
+    wanted = [f"\ndef {part}(" for part in ("load_newts", "train", "test")]
+    found = [name for name, text in texts.items() if all(line in text for line in wanted)]
+    return sorted(name.removesuffix("_pytorch") for name in found if "_loss_" not in name)
 
 
 def measure_apart(path, options):
@@ -163,8 +164,12 @@ def main():
     paths = {}
     for exercise, framework in itertools.product(options.exercises.split(), options.frameworks.split()):
         found = list(REPOSITORY.glob(f"Question_*/answers/{exercise}_{framework}.py"))
-        if len(found) != 1 or "\ndef train(" not in found[0].read_text(encoding="utf-8"):
-            print(f"step_time.py: {exercise}_{framework}.py: no such answer, or none that trains", file=sys.stderr)
+        text = found[0].read_text(encoding="utf-8") if found else ""
+        if "\ndef train(" not in text or "\ndef load_newts(" not in text:
+            print(
+                f"step_time.py: {exercise}_{framework}.py: no such answer, or none that trains on newts",
+                file=sys.stderr,
+            )
             sys.exit(2)
         paths[exercise, framework] = found[0]
     header = ("exercise", "framework", "script, ms a step", "bare loop, ms a step", "ratio", "a run of one step, s")

@@ -29,10 +29,14 @@ def stop(message):
 
 
 def find_exercises():
-    """Return the names of the exercises whose PyTorch answer trains and is tested."""
+    """Return the names of the exercises whose PyTorch answer changes pictures, trains and is tested."""
     paths = REPOSITORY.glob("Question_*/answers/*_pytorch.py")
     texts = {path.stem.removesuffix("_pytorch"): path.read_text(encoding="utf-8") for path in sorted(paths)}
-    return [name for name, text in texts.items() if "\ndef train(" in text and "\ndef measure(" in text]
+    return [
+        name
+        for name, text in texts.items()
+        if all(f"\ndef {part}(" in text for part in ("augment", "train", "measure"))
+    ]
 
 
 def read_answer_options(answer, *arguments):
