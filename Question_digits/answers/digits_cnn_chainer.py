@@ -101,6 +101,24 @@ def save_weights(network, out):
     write_whole(out / "weights.npz", lambda aside: chainer.serializers.save_npz(aside, network))
 
 
+def load_weights(network, out):
+    """Read into the network what save_weights wrote to out."""
+    path = out / "weights.npz"
+    try:
+        serializer = chainer.serializers.DictionarySerializer()
+        serializer.save(network)
+        wanted = {name: np.shape(array) for name, array in serializer.target.items()}
+        with np.load(path) as saved:  # load_npz alone would spread a kernel of 1 x 1 over one of 3 x 3
+            if wanted != {name: saved[name].shape for name in saved}:
+                raise ValueError
+        chainer.serializers.load_npz(path, network)
+    except Exception:  # a damaged file raises whatever its first wrong byte leads to
+        wrong = "not the weights of this network" if path.exists() else "no such file"
+        stop(
+            f"{path}: {wrong}: train first, without --test, give the options of that training, or its folder with --out"
+        )
+
+
 def look_at_test(network, images, masks, options):
     """Return the loss, and the mean over the pictures of the digit's IoU, on the first options.batch test pictures."""
     images, masks = images[: options.batch], masks[: options.batch]
@@ -167,22 +185,6 @@ def compute_loss(logits, targets):
     """Return sigmoid cross entropy, the mean over all pixels; logits and targets (batch, 1, height, width)."""
     # From logits, not from functions.sigmoid(logits): at a logit of 17 that is 1 in float32, and log(1 - 1) infinite.
     return functions.sigmoid_cross_entropy(logits, targets.astype("int32"))
-
-
-def load_weights(network, out):
-    """Read into the network what save_weights wrote to out."""
-    path = out / "weights.npz"
-    try:
-        serializer = chainer.serializers.DictionarySerializer()
-        serializer.save(network)
-        wanted = {name: np.shape(array) for name, array in serializer.target.items()}
-        with np.load(path) as saved:  # load_npz alone would spread a kernel of 1 x 1 over one of 3 x 3
-            if wanted != {name: saved[name].shape for name in saved}:
-                raise ValueError
-        chainer.serializers.load_npz(path, network)
-    except Exception:  # a damaged file raises whatever its first wrong byte leads to
-        wrong = "not the weights of this network" if path.exists() else "no such file"
-        stop(f"{path}: {wrong}: train first, without --test, or name the folder of the weights with --out")
 
 
 def count_parameters(network):
@@ -266,7 +268,9 @@ def load_data(options):
     digits, photographs = load_digits(options.mnist), load_photographs(options.cifar)
     for name, array in (("mnist", digits), ("cifar", photographs)):
         if len(array) < 2:
-            stop(f"--{name} {vars(options)[name]}: 1 picture in it: give more, some to train on and others to test on")
+            stop(
+                f"--{name} {vars(options)[name]}: {len(array)} in it: give more, some to train on and others to test on"
+            )
     pools = split(digits, axis=0), split(photographs, axis=0 if options.cifar else 2)
     return dict(zip(("train", "test"), zip(*pools, strict=True), strict=True))
 
@@ -351,7 +355,7 @@ class Stand:
 
 
 class CifarUnpickler(pickle.Unpickler):
-    """Reads a batch of CIFAR-10. A pickle may name any function to be called; here none is, and few may be named."""
+    """Reads a batch of CIFAR-10. A pickle may name any function to be called; here it may name few, and calls ours."""
 
     ADMITTED = {(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")}
     ADMITTED |= {("numpy", "ndarray"), ("numpy", "dtype")}

@@ -104,6 +104,19 @@ def save_weights(network, out):
     write_whole(out / "network.weights.h5", network.save_weights)
 
 
+def load_weights(network, out):
+    """Read into the network what save_weights wrote to out."""
+    path = out / "network.weights.h5"
+    try:
+        with warnings.catch_warnings(action="error"):  # as for a layer that the file lacks
+            network.load_weights(path)
+    except Exception:  # a damaged file raises whatever its first wrong byte leads to
+        wrong = "not the weights of this network" if path.exists() else "no such file"
+        stop(
+            f"{path}: {wrong}: train first, without --test, give the options of that training, or its folder with --out"
+        )
+
+
 # As in digits_cnn_pytorch.py
 def draw_dropout(options, rng):
     """Return for each layer an array (batch, 32, 32, channels) float32 to multiply by: 0 drops a value."""
@@ -160,17 +173,6 @@ def compute_loss(logits, targets):
     """Return sigmoid cross entropy, the mean over all pixels; logits and targets (batch, height, width, 1)."""
     # From logits, not from a sigmoid layer: at a logit of 17 that is 1 in float32, and log(1 - 1) infinite.
     return keras.ops.mean(keras.losses.binary_crossentropy(targets, logits, from_logits=True))
-
-
-def load_weights(network, out):
-    """Read into the network what save_weights wrote to out."""
-    path = out / "network.weights.h5"
-    try:
-        with warnings.catch_warnings(action="error"):  # as for a layer that the file lacks
-            network.load_weights(path)
-    except Exception:  # a damaged file raises whatever its first wrong byte leads to
-        wrong = "not the weights of this network" if path.exists() else "no such file"
-        stop(f"{path}: {wrong}: train first, without --test, or name the folder of the weights with --out")
 
 
 # As in bin_loss_tensorflow.py
@@ -255,7 +257,9 @@ def load_data(options):
     digits, photographs = load_digits(options.mnist), load_photographs(options.cifar)
     for name, array in (("mnist", digits), ("cifar", photographs)):
         if len(array) < 2:
-            stop(f"--{name} {vars(options)[name]}: 1 picture in it: give more, some to train on and others to test on")
+            stop(
+                f"--{name} {vars(options)[name]}: {len(array)} in it: give more, some to train on and others to test on"
+            )
     pools = split(digits, axis=0), split(photographs, axis=0 if options.cifar else 2)
     return dict(zip(("train", "test"), zip(*pools, strict=True), strict=True))
 
@@ -340,7 +344,7 @@ class Stand:
 
 
 class CifarUnpickler(pickle.Unpickler):
-    """Reads a batch of CIFAR-10. A pickle may name any function to be called; here none is, and few may be named."""
+    """Reads a batch of CIFAR-10. A pickle may name any function to be called; here it may name few, and calls ours."""
 
     ADMITTED = {(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")}
     ADMITTED |= {("numpy", "ndarray"), ("numpy", "dtype")}

@@ -108,6 +108,18 @@ def save_weights(network, out):
     write_whole(out / "weights.pt", lambda aside: torch.save(network.state_dict(), aside))
 
 
+def load_weights(network, out):
+    """Read into the network what save_weights wrote to out."""
+    path = out / "weights.pt"
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception:  # a damaged file raises whatever its first wrong byte leads to
+        wrong = "not the weights of this network" if path.exists() else "no such file"
+        stop(
+            f"{path}: {wrong}: train first, without --test, give the options of that training, or its folder with --out"
+        )
+
+
 def look_at_test(network, images, masks, options):
     """Return the loss, and the mean over the pictures of the digit's IoU, on the first options.batch test pictures."""
     images, masks = images[: options.batch], masks[: options.batch]
@@ -167,16 +179,6 @@ def show_loss(bar, loss, options):
     if not math.isfinite(loss):
         bar.close()
         stop(f"--lr {options.lr}: the loss is {loss} after {bar.n} iterations: give a smaller one")
-
-
-def load_weights(network, out):
-    """Read into the network what save_weights wrote to out."""
-    path = out / "weights.pt"
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception:  # a damaged file raises whatever its first wrong byte leads to
-        wrong = "not the weights of this network" if path.exists() else "no such file"
-        stop(f"{path}: {wrong}: train first, without --test, or name the folder of the weights with --out")
 
 
 def count_parameters(network):
@@ -246,7 +248,9 @@ def load_data(options):
     digits, photographs = load_digits(options.mnist), load_photographs(options.cifar)
     for name, array in (("mnist", digits), ("cifar", photographs)):
         if len(array) < 2:
-            stop(f"--{name} {vars(options)[name]}: 1 picture in it: give more, some to train on and others to test on")
+            stop(
+                f"--{name} {vars(options)[name]}: {len(array)} in it: give more, some to train on and others to test on"
+            )
     pools = split(digits, axis=0), split(photographs, axis=0 if options.cifar else 2)
     return dict(zip(("train", "test"), zip(*pools, strict=True), strict=True))
 
@@ -331,7 +335,7 @@ class Stand:
 
 
 class CifarUnpickler(pickle.Unpickler):
-    """Reads a batch of CIFAR-10. A pickle may name any function to be called; here none is, and few may be named."""
+    """Reads a batch of CIFAR-10. A pickle may name any function to be called; here it may name few, and calls ours."""
 
     ADMITTED = {(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")}
     ADMITTED |= {("numpy", "ndarray"), ("numpy", "dtype")}

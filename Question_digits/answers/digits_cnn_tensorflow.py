@@ -113,6 +113,18 @@ def save_weights(network, out):
         (out / f".part-weights.{ending}").replace(out / f"weights.{ending}")
 
 
+def load_weights(network, out):
+    """Read into the network what save_weights wrote to out."""
+    path = out / "weights.index"
+    try:
+        tf.train.Checkpoint(network=network).read(str(out / "weights")).assert_consumed()
+    except Exception:  # a damaged file raises whatever its first wrong byte leads to
+        wrong = "not the weights of this network" if path.exists() else "no such file"
+        stop(
+            f"{path}: {wrong}: train first, without --test, give the options of that training, or its folder with --out"
+        )
+
+
 # As in digits_cnn_pytorch.py
 def draw_dropout(options, rng):
     """Return for each layer an array (batch, 32, 32, channels) float32 to multiply by: 0 drops a value."""
@@ -173,16 +185,6 @@ def compute_loss(logits, targets):
     # From logits, not from tf.sigmoid(logits): at a logit of 17 that is 1 in float32, and log(1 - 1) infinite.
     targets = tf.cast(targets, tf.float32)
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits))
-
-
-def load_weights(network, out):
-    """Read into the network what save_weights wrote to out."""
-    path = out / "weights.index"
-    try:
-        tf.train.Checkpoint(network=network).read(str(out / "weights")).assert_consumed()
-    except Exception:  # a damaged file raises whatever its first wrong byte leads to
-        wrong = "not the weights of this network" if path.exists() else "no such file"
-        stop(f"{path}: {wrong}: train first, without --test, or name the folder of the weights with --out")
 
 
 def count_parameters(network):
@@ -266,7 +268,9 @@ def load_data(options):
     digits, photographs = load_digits(options.mnist), load_photographs(options.cifar)
     for name, array in (("mnist", digits), ("cifar", photographs)):
         if len(array) < 2:
-            stop(f"--{name} {vars(options)[name]}: 1 picture in it: give more, some to train on and others to test on")
+            stop(
+                f"--{name} {vars(options)[name]}: {len(array)} in it: give more, some to train on and others to test on"
+            )
     pools = split(digits, axis=0), split(photographs, axis=0 if options.cifar else 2)
     return dict(zip(("train", "test"), zip(*pools, strict=True), strict=True))
 
@@ -351,7 +355,7 @@ class Stand:
 
 
 class CifarUnpickler(pickle.Unpickler):
-    """Reads a batch of CIFAR-10. A pickle may name any function to be called; here none is, and few may be named."""
+    """Reads a batch of CIFAR-10. A pickle may name any function to be called; here it may name few, and calls ours."""
 
     ADMITTED = {(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")}
     ADMITTED |= {("numpy", "ndarray"), ("numpy", "dtype")}

@@ -130,7 +130,9 @@ def read_options():
     parser.add_argument("--iterations", type=int, help=f"steps of training ({defaults['iterations']})")
     parser.add_argument("--batch", type=int, help=f"pictures in a batch ({defaults['batch']})")
     parser.add_argument("--lr", type=float, help=f"learning rate ({defaults['lr']})")
-    order = "1: layers of Kipf and Welling; more: Chebyshev filters of that many terms (%(default)s)"
+    order = (
+        "1: layers of Kipf and Welling; more: Chebyshev filters of that many terms; the same to --test (%(default)s)"
+    )
     parser.add_argument("--order", type=int, default=1, help=order)
     parser.add_argument("--keep", type=float, default=1, help="part that dropout keeps; 1 is no dropout (%(default)s)")
     parser.add_argument("--channels", type=int, nargs="+", default=5 * [32], help="of each layer (%(default)s)")
@@ -240,21 +242,6 @@ def save_weights(network, out):
     write_whole(out / "weights.npz", lambda aside: chainer.serializers.save_npz(aside, network))
 
 
-def look_at_test(network, images, masks, options):
-    """Return the loss, and the mean over the pictures of the digit's IoU, on the first options.batch test pictures."""
-    images, masks = images[: options.batch], masks[: options.batch]
-    logits = predict(network, normalise(images), options)
-    loss = compute_loss(to_tensor(logits, options.device), to_tensor(masks, options.device)).array
-    return float(loss), mean_digit_iou(logits >= 0, masks)
-
-
-# As in bin_loss_chainer.py
-def compute_loss(logits, targets):
-    """Return sigmoid cross entropy, the mean over all pixels; logits and targets (batch, 1, height, width)."""
-    # From logits, not from functions.sigmoid(logits): at a logit of 17 that is 1 in float32, and log(1 - 1) infinite.
-    return functions.sigmoid_cross_entropy(logits, targets.astype("int32"))
-
-
 def load_weights(network, out):
     """Read into the network what save_weights wrote to out."""
     path = out / "weights.npz"
@@ -268,7 +255,24 @@ def load_weights(network, out):
         chainer.serializers.load_npz(path, network)
     except Exception:  # a damaged file raises whatever its first wrong byte leads to
         wrong = "not the weights of this network" if path.exists() else "no such file"
-        stop(f"{path}: {wrong}: train first, without --test, or name the folder of the weights with --out")
+        stop(
+            f"{path}: {wrong}: train first, without --test, give the options of that training, or its folder with --out"
+        )
+
+
+def look_at_test(network, images, masks, options):
+    """Return the loss, and the mean over the pictures of the digit's IoU, on the first options.batch test pictures."""
+    images, masks = images[: options.batch], masks[: options.batch]
+    logits = predict(network, normalise(images), options)
+    loss = compute_loss(to_tensor(logits, options.device), to_tensor(masks, options.device)).array
+    return float(loss), mean_digit_iou(logits >= 0, masks)
+
+
+# As in bin_loss_chainer.py
+def compute_loss(logits, targets):
+    """Return sigmoid cross entropy, the mean over all pixels; logits and targets (batch, 1, height, width)."""
+    # From logits, not from functions.sigmoid(logits): at a logit of 17 that is 1 in float32, and log(1 - 1) infinite.
+    return functions.sigmoid_cross_entropy(logits, targets.astype("int32"))
 
 
 def count_parameters(network):
@@ -400,7 +404,9 @@ def load_data(options):
     digits, photographs = load_digits(options.mnist), load_photographs(options.cifar)
     for name, array in (("mnist", digits), ("cifar", photographs)):
         if len(array) < 2:
-            stop(f"--{name} {vars(options)[name]}: 1 picture in it: give more, some to train on and others to test on")
+            stop(
+                f"--{name} {vars(options)[name]}: {len(array)} in it: give more, some to train on and others to test on"
+            )
     pools = split(digits, axis=0), split(photographs, axis=0 if options.cifar else 2)
     return dict(zip(("train", "test"), zip(*pools, strict=True), strict=True))
 
@@ -485,7 +491,7 @@ class Stand:
 
 
 class CifarUnpickler(pickle.Unpickler):
-    """Reads a batch of CIFAR-10. A pickle may name any function to be called; here none is, and few may be named."""
+    """Reads a batch of CIFAR-10. A pickle may name any function to be called; here it may name few, and calls ours."""
 
     ADMITTED = {(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")}
     ADMITTED |= {("numpy", "ndarray"), ("numpy", "dtype")}
