@@ -24,7 +24,7 @@ test: $(INSTALLED) lint
 	@$(BIN)/python -m pytest
 
 parity: $(INSTALLED)
-	@IMORI_STEPS=20 $(BIN)/python -m pytest -s tests/test_parity.py tests/test_networks.py
+	@IMORI_STEPS=20 $(BIN)/python -m pytest -s tests/test_parity.py tests/test_networks.py tests/test_digits_cnn.py tests/test_graph_conv.py
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

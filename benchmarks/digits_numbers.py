@@ -97,7 +97,7 @@ def measure_epsilon(answer, options, steps=100):
 
 
 def measure_ways(answer, options, seeds):
-    """Return {way: [{"mean_digit_iou": ..., "parameters": ...}, ... one by seed]}."""
+    """Return {way: [{"mean_digit_iou": ...}, ... one by seed]}."""
     data = answer.load_data(options)
     exam = answer.make_pictures(*data["test"], options.pictures, np.random.default_rng(answer.TEST_SEED))
     original, runs = answer.compute_loss, {}
