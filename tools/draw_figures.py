@@ -130,7 +130,9 @@ def draw_exercise(path, outs, metrics):
             truth = np.repeat(127 * (truth.max(axis=2, keepdims=True) > 0), 3, axis=2)
         panels = {"input": picture, "truth": brighten(truth)}
         for framework, out in outs.items():
-            title = f"{FRAMEWORKS[framework]}\nmIoU {metrics[framework]['miou']:.3f}"
+            of_digit = metrics[framework].get("mean_digit_iou")  # the measure of the answers that have it
+            value = f"IoU {of_digit:.3f}" if of_digit else f"mIoU {metrics[framework]['miou']:.3f}"
+            title = f"{FRAMEWORKS[framework]}\n{value}"
             prediction = brighten(read_picture(out / "predictions" / f"{name}.png"))
             size = picture.shape[1], picture.shape[0]
             panels[title] = cv2.resize(prediction, size, interpolation=cv2.INTER_NEAREST_EXACT)
