@@ -21,7 +21,7 @@ compare: $(INSTALLED)  ## one exercise in four frameworks
 		$(if $(DEVICE),--device "$(DEVICE)")
 
 test: $(INSTALLED) lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 parity: $(INSTALLED)
 	@IMORI_STEPS=20 $(BIN)/python -m pytest -s tests/test_parity.py tests/test_networks.py tests/test_digits_cnn.py tests/test_graph_conv.py

@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the same on a machine with a GPU
+if "PYTEST_XDIST_WORKER" in os.environ:  # side by side each takes one core, since more threads than cores are slow
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored, and answers would
 
 ROOT = Path(__file__).resolve().parents[1]
