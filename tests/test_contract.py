@@ -103,7 +103,8 @@ def test_runs_alone_with_every_option_and_writes_what_it_must(run, script):
     if script not in TRAINED:
         shown = {"train": 5, "test": 3} if "--data" in find_options(script) else {"train": 3, "test": 3}
         assert metrics["pictures"] == shown
-        assert len([file for file in files if file.startswith("pictures/")]) == sum(shown.values())
+        for part, number in shown.items():
+            assert len([file for file in files if file.startswith(f"pictures/{part}/")]) == number
     assert ("miou" in metrics) == (script in TESTED)
 
 

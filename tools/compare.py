@@ -537,7 +537,12 @@ def takes_data(script):
 
 def parse_options(arguments):
     """Read the options, and add `scripts`, {framework: path or None}; a wrong one ends in one line and status 2."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(
+        prog=Path(__file__).name,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--exercise", default="unetlike", help="default: unetlike")
     own = f"default: the answers' own, but at most {MOST_ITERATIONS}"
     parser.add_argument("--iterations", type=at_least(1), metavar="N", help=own)

@@ -198,7 +198,7 @@ def main():
     tilted = make_laplacian(make_adjacency(edges, weights, SIDE * SIDE), options.laplacian)
     save_eigenvectors(options.out / "pictures/eigenvectors.png", *find_eigenvectors(tilted, 16))
 
-    metrics["digit_iou"] = {}
+    metrics |= {"pictures": {}, "digit_iou": {}}
     for part, pools in data.items():
         images, masks = make_pictures(*pools, options.pictures, rng)
         predictions = np.zeros_like(masks)
@@ -207,7 +207,7 @@ def main():
             panels = {"image": image, "mask": mask[..., 0]}
             panels |= {"Fiedler vector": 0.5 + 0.5 * vector / np.abs(vector).max(), "cut": predictions[i, ..., 0]}
             save_picture(options.out / "pictures" / part / f"{i:04}.png", panels)
-        metrics["digit_iou"][part] = measure_iou(predictions, masks)
+        metrics["pictures"][part], metrics["digit_iou"][part] = len(images), measure_iou(predictions, masks)
         print(
             f"{part}: IoU of the digit {metrics['digit_iou'][part]:.3f}, the mean of {len(images)} pictures cut in two"
         )
