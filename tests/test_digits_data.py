@@ -199,7 +199,9 @@ class Hostile:
 
 
 @pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("function", [os.mkdir, builtins.exec, shutil.rmtree, getattr, np.load], ids=lambda function: function.__name__)
+@pytest.mark.parametrize(
+    "function", [os.mkdir, builtins.exec, shutil.rmtree, getattr, np.load], ids=lambda function: function.__name__
+)
 def test_a_hostile_pickle_does_nothing_but_earn_an_error(tmp_path, capsys, function, protocol):
     target, kept = tmp_path / "hostile", tmp_path / "kept"
     kept.mkdir()
