@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 import fill_lessons
 import pytest
 import results
-from conftest import FRAMEWORKS, ROOT, SCRIPTS, find_options, run_python
+from conftest import FRAMEWORKS, ROOT, SCRIPTS, find_options, run_python, write_cifar, write_mnist
 from markdown_it import MarkdownIt
 
 EXERCISES = {script.stem.rsplit("_", 1)[0] for script in SCRIPTS}
@@ -400,7 +400,7 @@ OTHERS = ("cd ", "git clone ", "sudo apt-get install ", "labelme_venv/bin/")
 # Of the scripts that take no minute, what makes them shorter still; the others are asked for their --help.
 QUICK = {"tools/convert_weights.py": [], "tools/copies.py": [], "tools/fill_lessons.py": ["--check"]}
 QUICK |= {"Dataset/draw_newts.py": ["--train", "1", "--test", "1"]}
-# A user has these by the time; here a few of the bundled pictures stand for them.
+# A user has these by the time; here a few of the bundled pictures stand for them, as made files do for the digits.
 STAND_INS = ("Dataset/photographs", "my_newts")
 
 
@@ -515,6 +515,8 @@ def copy_repository(folder):
     for name in STAND_INS:
         for part in ("train", "test"):
             shutil.copytree(folder / "Dataset" / part, folder / name / part)
+    write_mnist(folder / "Dataset/digits/mnist")
+    write_cifar(folder / "Dataset/digits/cifar-10")
     return folder
 
 
