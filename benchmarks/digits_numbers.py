@@ -47,16 +47,17 @@ def clipped_loss(logits, targets):
 
 
 def measure_log(answer):
-    """Print loss and gradient of a background pixel at growing logits, from logits and with 1e-13."""
-    for logit in (5, 10, 15, 16, 17, 20, 40, 100):
+    """Print loss and gradient of a pixel that is more and more wrong, from logits and with 1e-13."""
+    pixels = [(0, logit) for logit in (5, 10, 15, 16, 17, 20, 40, 100)]
+    for target, logit in [*pixels, *((1, -logit) for _, logit in pixels), (1, -30)]:
         numbers = []
         for loss in (answer.compute_loss, clipped_loss):
             x = torch.full((1, 1, 1, 1), float(logit), requires_grad=True)
-            value = loss(x, torch.zeros(1, 1, 1, 1))
+            value = loss(x, torch.full((1, 1, 1, 1), target))
             value.backward()
             numbers += [value.item(), x.grad.item()]
         text = "{:.6f}, gradient {:.6f}; with 1e-13 {:.6f}, gradient {:.6f}".format(*numbers)
-        print(f"background at logit {logit}: loss {text}")
+        print(f"{('background', 'digit')[target]} at logit {logit}: loss {text}")
 
 
 def measure_epsilon(answer, options, steps=100):

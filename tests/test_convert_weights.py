@@ -77,3 +77,28 @@ def test_wrong_input_ends_in_one_line(tmp_path, spoil, target, named):
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1 and named in result.stderr
     assert not (tmp_path / target).exists()
+
+
+def test_options_of_the_training_go_to_the_answers(tmp_path):
+    script = next(script for script in SCRIPTS if script.stem == "graph_conv_pytorch")
+    few = ["--order", 2, "--channels", 4, 3]
+    shorter = ["--device", "cpu", "--iterations", 1, "--batch", 2, "--pictures", 2]
+    trained, target = tmp_path / "a_pytorch", tmp_path / "b_pytorch"
+    assert run_python(script, "--out", trained, *few, *shorter, cwd=tmp_path).returncode == 0
+    refused = run_python(CONVERT, trained, target, cwd=tmp_path)
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1 and not target.exists()
+    done = run_python(CONVERT, trained, target, *few, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.strip().endswith("--order 2 --channels 4 3")
+    assert (target / "weights.pt").exists()
+    wrong = run_python(CONVERT, trained, target, "--ordre", 2, cwd=tmp_path)
+    assert wrong.returncode == 2 and "--ordre" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+
+
+def test_a_run_of_another_exercise_is_not_written_over(tmp_path):
+    for name, exercise in (("source", "concat"), ("x_keras", "unet")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"exercise": exercise, "framework": "pytorch"}))
+    result = run_python(CONVERT, tmp_path / "source", tmp_path / "x_keras", cwd=tmp_path)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert "x_keras" in result.stderr and "unet" in result.stderr
+    assert [path.name for path in (tmp_path / "x_keras").iterdir()] == ["metrics.json"]

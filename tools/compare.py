@@ -66,7 +66,7 @@ MEASURES = (
     ("test loss", "test_loss", "#.6g", False),
     ("mIoU", "miou", ".4f", False),
     ("IoU {}", "iou", ".4f", False),  # one row per class
-    ("mean of the pictures' IoU", "mean_digit_iou", ".4f", False),
+    ("IoU of the digit, mean over pictures", "mean_digit_iou", ".4f", False),
     ("pixel accuracy", "pixel_accuracy", ".4f", False),
     ("seconds", "seconds", ".1f", True),
     ("ms per iteration", "milliseconds_per_iteration", ".1f", True),

@@ -6,7 +6,8 @@
 FROM is a folder that an answer has written, by its --out or outputs/<script>. TO is made if need be; its name ends in
 the framework that it is for, or --framework tells. Each framework loads and saves its own file by the answer's own
 functions, in a process of its own; between them the numbers lie in one common layout: kernels (out, in, height, width).
-Where a layer multiplies by a matrix, that is (out, in).
+Where a layer multiplies by a matrix, that is (out, in). A network that was trained with options of its own, such as
+--order 3 or --channels 20 24 16, needs the same here; they go to the answers as they stand.
 """
 
 import argparse
@@ -145,10 +146,10 @@ def set_weights(framework, network, weights):
             array.assign(new)
 
 
-def run_child(part, script, folder, numbers):
+def run_child(part, script, folder, numbers, more):
     """Export to, or import from, an .npz file of numbers, in a process that sees this one framework."""
     framework = script.stem.rpartition("_")[2]
-    sys.argv = [str(script), "--device", "cpu"]
+    sys.argv = [str(script), "--device", "cpu", *more]
     answer = load_script(script)
     if not hasattr(answer, "build_network"):
         stop(f"{script.name}: this exercise trains nothing, so it has no weights")
@@ -165,7 +166,8 @@ def run_child(part, script, folder, numbers):
     try:
         answer.save_weights(network, folder)
         # What an earlier run left there tells of other weights.
-        (folder / "loss.csv").unlink(missing_ok=True)
+        for name in ("loss.csv", "test.csv"):
+            (folder / name).unlink(missing_ok=True)
         metrics = json.dumps({"exercise": answer.EXERCISE, "framework": framework})
         answer.write_whole(folder / "metrics.json", lambda aside: aside.write_text(metrics + "\n"))
     except OSError as error:
@@ -179,10 +181,10 @@ def main():
     parser.add_argument("target", metavar="TO", type=Path, help="folder to write the converted weights to")
     parser.add_argument("--framework", choices=FRAMEWORKS, help="of TO (told by the end of its name)")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options, more = parser.parse_known_args()
     if options.child:
         part, script, numbers = options.child
-        run_child(part, Path(script), options.source if part == "export" else options.target, numbers)
+        run_child(part, Path(script), options.source if part == "export" else options.target, numbers, more)
         return
     metrics_path = options.source / "metrics.json"
     try:
@@ -193,15 +195,21 @@ def main():
     target = options.framework or options.target.name.rpartition("_")[2]
     if target not in FRAMEWORKS:
         stop(f"{options.target}: its name ends in no framework: give --framework {', '.join(FRAMEWORKS)}")
+    try:
+        other = json.loads((options.target / "metrics.json").read_text(encoding="utf-8"))["exercise"]
+    except (OSError, ValueError, KeyError, TypeError):
+        other = exercise  # nothing there, or nothing of an answer's
+    if other != exercise:
+        stop(f"{options.target}: holds what {other} gave, and FROM is of {exercise}: choose another folder for TO")
     with tempfile.TemporaryDirectory() as folder:
         numbers = str(Path(folder) / "weights.npz")
         for part, framework in (("export", source), ("import", target)):
             command = [sys.executable, __file__, str(options.source), str(options.target)]
-            child = subprocess.run([*command, "--child", part, str(find_answer(exercise, framework)), numbers])
+            child = subprocess.run([*command, "--child", part, str(find_answer(exercise, framework)), numbers, *more])
             if child.returncode:
                 sys.exit(child.returncode)
     script = find_answer(exercise, target)
-    command = shlex.join([sys.executable, str(script), "--test", "--out", str(options.target)])
+    command = shlex.join([sys.executable, str(script), "--test", "--out", str(options.target), *more])
     print(f"Written to {options.target}/; try it: {command}")
 
 
