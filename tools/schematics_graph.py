@@ -150,7 +150,7 @@ def draw_isotropic():
     strokes = {name: np.zeros((side, side)) for name in ("upright", "level", "spot", "edge", "edge, mirrored")}
     strokes["upright"][3:12, 7] = strokes["level"][7, 3:12] = strokes["spot"][7, 7] = 1
     strokes["edge"][:, 8:] = strokes["edge, mirrored"][:, :7] = 1
-    figure, axes = new_card(696)
+    figure, axes = new_card(704)
     heading(axes, 400, 24, "what one filter is: its weights around a pixel")
     centre = (side // 2) * side + side // 2
     weights = {"kernel of a convolution": np.pad(kernel, 1)}
@@ -178,7 +178,7 @@ def draw_isotropic():
             shown = to_grey(result) if apply is None else to_colours(result, most)
             show(axes, shown, 140 + 130 * i, 346 + 112 * row, 100, 100)
     for i, name in enumerate(strokes):
-        write(axes, 190 + 130 * i, 676, name, 14)
+        write(axes, 190 + 130 * i, 684, name, 14)
     return figure
 
 
