@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -374,6 +375,34 @@ def test_what_benchmarks_measured_is_of_the_answers_as_they_are(path):
     assert measured, f"{path.name} does not tell of which answer it is"
     for answer, code in measured:
         assert codes.get(answer) == code, f"{answer} has changed since {path.name} was made: run its benchmark"
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ja.md"])
+def test_numbers_of_graphs_in_the_text_are_those_measured(name):
+    """Tables of regions are filled in; what the text around them says is typed."""
+    text = (ROOT / "Question_digits" / name).read_text("utf-8")
+    assets = ROOT / "Question_digits/assets"
+    measured = json.loads((assets / "sparse.json").read_text("utf-8"))
+    for side, ways in measured["sides"].items():
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| {side} |"))
+        for way in ways.values():
+            assert f" {way['bytes'] / 1e6:,.2f} |" in row
+            assert way["milliseconds"] is None or f" {way['milliseconds']:.2f} |" in row
+    for exponent in (measured["exponents"][f"{way} milliseconds"] for way in ("dense", "sparse")):
+        assert f"{exponent:.2f}" in text
+    runs = json.loads((assets / "graph_against_cnn.json").read_text("utf-8"))
+    means = {
+        network: {key: statistics.mean(run[key] for run in entry["runs"].values()) for key in entry["runs"]["0"]}
+        for network, entry in runs.items()
+    }
+    start, end = (text.index(mark) for mark in ("<!-- measured graph_against_cnn -->", "assets/isotropic.svg"))
+    prose = text[text.index("<!-- end -->", start) : end]
+    for mean in means.values():
+        assert f"{mean['mean_digit_iou']:.3f}" in prose
+    cnn, graph = (means[network] for network in ("CNN without dropout", "Chebyshev of order 3, 4 x 26"))
+    for key in ("milliseconds_per_iteration", "peak_memory_mb"):
+        assert f"{cnn[key]:.0f}" in prose and f"{graph[key]:.0f}" in prose
+    assert f"{graph['milliseconds_per_iteration'] / cnn['milliseconds_per_iteration']:.1f}" in prose
 
 
 def test_stale_results_are_found(tmp_path):

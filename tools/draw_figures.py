@@ -131,7 +131,7 @@ def draw_exercise(path, outs, metrics):
         panels = {"input": picture, "truth": brighten(truth)}
         for framework, out in outs.items():
             of_digit = metrics[framework].get("mean_digit_iou")  # the measure of the answers that have it
-            value = f"IoU {of_digit:.3f}" if of_digit else f"mIoU {metrics[framework]['miou']:.3f}"
+            value = f"IoU {of_digit:.3f}" if of_digit is not None else f"mIoU {metrics[framework]['miou']:.3f}"
             title = f"{FRAMEWORKS[framework]}\n{value}"
             prediction = brighten(read_picture(out / "predictions" / f"{name}.png"))
             size = picture.shape[1], picture.shape[0]
