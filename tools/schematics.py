@@ -63,7 +63,7 @@ FRAMEWORKS = {  # the curves should coincide, so each is narrower than the one b
 
 def stop(message):
     """End with one line and status 2."""
-    print(f"schematics.py: {message}", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     raise SystemExit(2)
 
 
