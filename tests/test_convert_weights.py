@@ -11,8 +11,8 @@ CONVERT = ROOT / "tools" / "convert_weights.py"
 RING = [*FRAMEWORKS, "pytorch"]
 
 
-def run_answer(framework, newts, out, *arguments):
-    script = next(script for script in SCRIPTS if script.stem == f"concat_{framework}")
+def run_answer(exercise, framework, newts, out, *arguments):
+    script = next(script for script in SCRIPTS if script.stem == f"{exercise}_{framework}")
     numbers = ["--size", 32, "--batch", 2, "--device", "cpu", "--iterations", 3]
     result = run_python(script, "--data", newts, "--out", out, *numbers, *arguments, cwd=out.parent)
     assert result.returncode == 0, result.stderr
@@ -23,17 +23,17 @@ def read_predictions(out):
     return {path.relative_to(out).as_posix(): cv2.imdecode(np.fromfile(path, np.uint8), 1) for path in paths}
 
 
-@pytest.fixture(scope="module")
-def ring(tmp_path_factory, newts):
+@pytest.fixture(scope="module", params=["concat", "segnet"])
+def ring(request, tmp_path_factory, newts):
     """The folders of a network trained in PyTorch and converted to each framework in turn, and back to PyTorch."""
     top = tmp_path_factory.mktemp("重み の 旅")
     folders = [top / f"{place}_{framework}" for place, framework in enumerate(RING)]
-    run_answer("pytorch", newts, folders[0])
+    run_answer(request.param, "pytorch", newts, folders[0])
     for source, target in zip(folders, folders[1:], strict=False):
         result = run_python(CONVERT, source, target, cwd=top)
         assert result.returncode == 0, result.stderr
         assert "Warning" not in result.stderr
-        run_answer(target.name.rpartition("_")[2], newts, target, "--test")
+        run_answer(request.param, target.name.rpartition("_")[2], newts, target, "--test")
     return folders
 
 
@@ -102,3 +102,11 @@ def test_a_run_of_another_exercise_is_not_written_over(tmp_path):
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
     assert "x_keras" in result.stderr and "unet" in result.stderr
     assert [path.name for path in (tmp_path / "x_keras").iterdir()] == ["metrics.json"]
+
+
+def test_what_was_trained_is_not_written_over(ring, tmp_path):
+    trained = ring[0]  # and into itself least of all
+    before = {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()}
+    result = run_python(CONVERT, trained, trained, "--framework", "keras", cwd=tmp_path)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "holds a training's" in result.stderr
+    assert {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()} == before

@@ -1,13 +1,13 @@
 """Turn the weights that an answer saved in one framework into those of the same exercise in another.
 
-    python tools/convert_weights.py outputs/unetlike_pytorch outputs/unetlike_keras
-    python Question_semaseg/answers/unetlike_keras.py --test
+    python tools/convert_weights.py outputs/unetlike_pytorch outputs/converted_keras
+    python Question_semaseg/answers/unetlike_keras.py --test --out outputs/converted_keras
 
-FROM is a folder that an answer has written, by its --out or outputs/<script>. TO is made if need be; its name ends in
-the framework that it is for, or --framework tells. Each framework loads and saves its own file by the answer's own
-functions, in a process of its own; between them the numbers lie in one common layout: kernels (out, in, height, width).
-Where a layer multiplies by a matrix, that is (out, in). A network that was trained with options of its own, such as
---order 3 or --channels 20 24 16, needs the same here; they go to the answers as they stand.
+FROM is a folder that an answer has written, by its --out or outputs/<script>. TO is made if need be, and may not hold
+what was trained; its name ends in the framework that it is for, or --framework tells. Each framework loads and saves
+its own file by the answer's own functions, in a process of its own; between them the numbers lie in one common layout:
+kernels (out, in, height, width), and (out, in) where a layer multiplies by a matrix. A network that was trained with
+options of its own, such as --order 3 or --channels 20 24 16, needs the same here; they go to the answers as they stand.
 """
 
 import argparse
@@ -165,9 +165,6 @@ def run_child(part, script, folder, numbers, more):
             stop(f"{script.name}: its network is another than the one whose weights FROM has")
     try:
         answer.save_weights(network, folder)
-        # What an earlier run left there tells of other weights.
-        for name in ("loss.csv", "test.csv"):
-            (folder / name).unlink(missing_ok=True)
         metrics = json.dumps({"exercise": answer.EXERCISE, "framework": framework})
         answer.write_whole(folder / "metrics.json", lambda aside: aside.write_text(metrics + "\n"))
     except OSError as error:
@@ -201,6 +198,8 @@ def main():
         other = exercise  # nothing there, or nothing of an answer's
     if other != exercise:
         stop(f"{options.target}: holds what {other} gave, and FROM is of {exercise}: choose another folder for TO")
+    if (options.target / "loss.csv").exists():
+        stop(f"{options.target}: holds a training's weights, which would be lost: choose another folder for TO")
     with tempfile.TemporaryDirectory() as folder:
         numbers = str(Path(folder) / "weights.npz")
         for part, framework in (("export", source), ("import", target)):
