@@ -110,6 +110,8 @@ def main():
         if vars(options)[name] < 1:
             stop(f"--{name} {vars(options)[name]}: give a whole number from 1 up")
     names = list(itertools.product(options.exercises.split(), options.frameworks.split()))
+    if not names:
+        stop("--exercises and --frameworks: name at least one of each")
     scripts = {name: find_answer(*name) for name in names}
     table = Table("exercise", "framework", "mIoU of each seed", "mean", "spread (standard deviation)", "all background")
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(max(1, options.jobs)) as pool:

@@ -32,6 +32,12 @@ FRAMEWORKS = ("pytorch", "tensorflow", "keras", "chainer")
 WARM_UP = 4  # steps of each turn that do not count
 
 
+def stop(message):
+    """End with one line and status 2."""
+    print(f"step_time.py: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
 def load_script(path):
     """Import an answer as a module; it does nothing until it is called."""
     specification = importlib.util.spec_from_file_location(path.stem, path)
@@ -125,12 +131,20 @@ def measure(path, steps, rounds):
     return {name: [1000 * seconds for seconds in values] for name, values in times.items()}
 
 
+def run_child(command):
+    """Return what a command prints; stop with the last line of its errors where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        stop((done.stderr.splitlines() or [f"{Path(command[1]).name} ended with status {done.returncode}"])[-1])
+    return done.stdout
+
+
 def seconds_to_first_step(path):
     """Return the seconds that `--train --iterations 1` takes from the start of Python to its end."""
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
         command = [sys.executable, str(path), "--train", "--iterations", "1", "--device", "cpu", "--out", out]
-        subprocess.run(command, check=True, capture_output=True)
+        run_child(command)
         return time.perf_counter() - start
 
 
@@ -146,18 +160,21 @@ def measure_apart(path, options):
     """Return what measure does, measured in a process of its own, since two frameworks in one disturb each other."""
     command = [sys.executable, __file__, "--child", str(path)]
     command += ["--steps", str(options.steps), "--rounds", str(options.rounds)]
-    child = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return json.loads(child.stdout.splitlines()[-1])
+    return json.loads(run_child(command).splitlines()[-1])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = stop
     parser.add_argument("--exercises", default=" ".join(find_exercises()), help="(%(default)s)")
     parser.add_argument("--frameworks", default=" ".join(FRAMEWORKS))
     parser.add_argument("--steps", type=int, default=15, help="steps that count in each turn (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (%(default)s)")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    for name in ("steps", "rounds"):
+        if vars(options)[name] < 1:
+            stop(f"--{name} {vars(options)[name]}: give a whole number from 1 up")
     if options.child:
         print(json.dumps(measure(options.child, options.steps, options.rounds)))
         return
@@ -166,12 +183,10 @@ def main():
         found = list(REPOSITORY.glob(f"Question_*/answers/{exercise}_{framework}.py"))
         text = found[0].read_text(encoding="utf-8") if found else ""
         if "\ndef train(" not in text or "\ndef load_newts(" not in text:
-            print(
-                f"step_time.py: {exercise}_{framework}.py: no such answer, or none that trains on newts",
-                file=sys.stderr,
-            )
-            sys.exit(2)
+            stop(f"{exercise}_{framework}.py: no such answer, or none that trains on newts")
         paths[exercise, framework] = found[0]
+    if not paths:
+        stop("--exercises and --frameworks: name at least one of each")
     header = ("exercise", "framework", "script, ms a step", "bare loop, ms a step", "ratio", "a run of one step, s")
     table = Table(*header, box=MARKDOWN)
     for (exercise, framework), path in track(paths.items(), description="measuring"):
