@@ -52,6 +52,21 @@ def test_an_answer_runs_again_only_when_its_code_was_edited(tmp_path):
         assert numbers["last_loss"] == pytest.approx((1 / 39 + 1 / 40) / 2)  # a twentieth of 40 iterations
 
 
+def test_an_answer_runs_again_when_the_newts_or_the_requirements_were_edited(tmp_path, monkeypatch):
+    newt, requirements = tmp_path / "Dataset/train/images/newt.jpg", tmp_path / "requirements.txt"
+    newt.parent.mkdir(parents=True)
+    script, out = tmp_path / "answer.py", tmp_path / "out"
+    script.write_text(ANSWER)
+    monkeypatch.setattr(draw_figures, "REPOSITORY", tmp_path)
+    for inputs, runs in ((("a", "1"), "x"), (("a", "1"), "x"), (("b", "1"), "xx"), (("b", "2"), "xxx")):
+        newt.write_text(inputs[0])
+        requirements.write_text(inputs[1])
+        draw_figures.inputs_hash.cache_clear()
+        draw_figures.run_answer(script, out)
+        assert (out / "runs").read_text() == runs
+    draw_figures.inputs_hash.cache_clear()
+
+
 def test_results_of_other_answers_stay_and_those_of_none_go(tmp_path):
     (tmp_path / "answers").mkdir()
     (tmp_path / "assets").mkdir()

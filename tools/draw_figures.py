@@ -4,13 +4,15 @@ with all exercises and frameworks, the drawings in assets/ too.
     python tools/draw_figures.py [--exercises "unetlike segnet"] [--frameworks "pytorch keras"]
 
 Every answer runs at its defaults (unet and segnet for more iterations, to find newts), unless outputs/lesson/ holds
-what the same code wrote. A figure shows two test pictures
-with their truth and what each framework made of them. The numbers of the runs go to assets/results.json beside the
-answers, with a hash of the code that gave them. All exercises take an hour or so on two cores.
+what the same code wrote, from the same newts, under the same requirements.txt. A figure shows two test pictures with
+their truth and what each framework made of them. The numbers of the runs go to assets/results.json beside the answers,
+with a hash of the code that gave them. All exercises take an hour or so on two cores.
 """
 
 import argparse
 import csv
+import functools
+import hashlib
 import json
 import os
 import subprocess
@@ -54,10 +56,20 @@ def find_pictures(outs):
     return REPOSITORY / "Dataset/test", PICTURES
 
 
+@functools.cache
+def inputs_hash():
+    """Return the SHA-256, as 64 hex digits, of what an answer's numbers depend on beside its code."""
+    digest = hashlib.sha256((REPOSITORY / "requirements.txt").read_bytes())
+    for path in sorted(path for part in ("train", "test") for path in (REPOSITORY / "Dataset" / part).rglob("*")):
+        if path.is_file():
+            digest.update(f"{path.relative_to(REPOSITORY).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def run_answer(script, out, *more):
     """Return the numbers of an answer's run with more options; run it unless out holds what the same run wrote."""
     code, ran = code_hash(script), out / "code.txt"
-    run = " ".join([code, *more])
+    run = " ".join([code, inputs_hash(), *more])
     if not ran.exists() or ran.read_text(encoding="utf-8") != run:
         print(" ".join(["running", script.name, *more]), flush=True)
         ran.unlink(missing_ok=True)  # a run that is broken off must not pass for a whole one
@@ -78,10 +90,10 @@ def run_answer(script, out, *more):
 
 def measure_augmentation(script, out):
     """Measure what each --augment does to an answer, unless out holds what the same code gave."""
-    code, ran = code_hash(script), out.with_suffix(".txt")
+    tool, ran = REPOSITORY / "tools/measure_augmentation.py", out.with_suffix(".txt")
+    code = " ".join([code_hash(script), code_hash(tool), inputs_hash()])
     if not ran.exists() or ran.read_text(encoding="utf-8") != code:
         print(f"measuring --augment with {script.name}", flush=True)
-        tool = REPOSITORY / "tools/measure_augmentation.py"
         ran.unlink(missing_ok=True)
         if subprocess.run([sys.executable, str(tool), "--out", str(out), "--device", "cpu"]).returncode:
             stop(f"{tool.name} ended as it says above")
@@ -152,6 +164,8 @@ def main():
     parser.add_argument("--exercises", default=" ".join(exercises), help="(%(default)s)")
     parser.add_argument("--frameworks", default=" ".join(FRAMEWORKS), help="(%(default)s)")
     options = parser.parse_args()
+    if not options.exercises.split() or not options.frameworks.split():
+        stop("--exercises and --frameworks: name at least one of each")
     for exercise in options.exercises.split():
         if exercise not in exercises:
             stop(f"--exercises: there is no {exercise!r} with predictions; there is {', '.join(exercises)}")
