@@ -65,6 +65,17 @@ for exercise in ("semaseg_test", "nearest", "transposeconv", "concat", "unet", "
     answer, _ = load(exercise, *train, "--iterations", 5, "--lr", 0.01, "--out", out)
     answer.WARM_UP = 1
     answer.main()
+    # What one step at a rate of 1 changes each kernel by is its gradient.
+    answer, options = load(exercise, *train, "--iterations", 1, "--lr", 1, "--batch", 2, "--augment", "none")
+    answer.WARM_UP = 1
+    network = answer.build_network(np.random.default_rng(0), options)
+    convert_weights.set_weights(framework, network, weights)
+    targets = np.random.default_rng(7).integers(0, 3, numbers[f"{exercise} logits"].shape[:3], np.uint8)
+    answer.train(network, images, targets, options, np.random.default_rng(6))
+    for name, array in convert_weights.get_weights(framework, network).items():
+        if name.endswith("kernel"):
+            sample = slice(None, None, max(1, array.size // 5000))  # spread over all channels
+            numbers[f"{exercise} gradient {name}"] = (weights[name] - array).ravel()[sample]
 
 # SegNet reduced to one pooling and one unpooling between convolutions that pass each channel on as it is.
 answer, options = load("segnet", "--size", 32, "--batch", 2)
