@@ -13,7 +13,7 @@ help:  ## list these targets
 	@echo "make lint       check style (ruff) and the copies that the answers share"
 	@echo "make format     mend style, and carry a changed function to all its copies"
 	@echo "make lesson-figures  train every exercise in all frameworks and draw the answers' pictures: an hour or so"
-	@echo "make benchmark  time a training step of each answer against a bare loop"
+	@echo "make benchmark  time a training step of each answer against a bare loop: an hour or so"
 
 compare: $(INSTALLED)  ## one exercise in four frameworks
 	@$(BIN)/python tools/compare.py $(if $(EXERCISE),--exercise "$(EXERCISE)") $(if $(ITERATIONS),--iterations "$(ITERATIONS)") \

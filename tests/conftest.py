@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the same on a machine with a GPU
+os.environ.pop("KERAS_BACKEND", None)  # and in a shell that chose another for the answers
 if "PYTEST_XDIST_WORKER" in os.environ:  # side by side each takes one core, since more threads than cores are slow
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")

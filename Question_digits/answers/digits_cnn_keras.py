@@ -6,6 +6,7 @@ picture, so it can be tested on as many as you like. Run it without options, or 
 
 import argparse
 import gzip
+import importlib.util
 import io
 import json
 import math
@@ -24,7 +25,11 @@ from sklearn import datasets
 from tqdm import tqdm
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+if BACKEND not in ("tensorflow", "jax", "torch") or not importlib.util.find_spec(BACKEND):
+    mend = "set it to tensorflow (the default), jax or torch, whichever is installed"
+    print(f"{Path(__file__).name}: KERAS_BACKEND={BACKEND}: unknown or not installed: {mend}", file=sys.stderr)
+    raise SystemExit(2)
 stderr = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # while imported, TensorFlow logs to stderr whatever that level says
 try:
@@ -34,7 +39,7 @@ finally:
 
 EXERCISE, FRAMEWORK = "digits_cnn", "keras"
 VERSIONS = {"python": sys.version.split()[0], "keras": keras.__version__, "numpy": np.__version__}
-VERSIONS[keras.backend.backend()] = sys.modules[keras.backend.backend()].__version__
+VERSIONS[BACKEND] = sys.modules[BACKEND].__version__
 CLASSES = ("background", "digit")
 ON_CPU = ON_GPU = {"iterations": 500, "batch": 64, "lr": 0.005}  # the defaults
 CHOICES = {"device": ("auto", "cpu", "cuda")}  # the first is the default
@@ -369,13 +374,12 @@ def unpickle(data):
 # As in bin_dataset_keras.py
 def pick_device(name):
     """Return "cpu" or "cuda" for the option's auto, cpu or cuda."""
-    backend = keras.backend.backend()
-    if backend == "torch":  # whose devices Keras 3.15 does not list
+    if BACKEND == "torch":  # whose devices Keras 3.15 does not list
         has_gpu = sys.modules["torch"].cuda.is_available()
     else:
         has_gpu = any(device.startswith("gpu") for device in keras.distribution.list_devices())
     if name == "cuda" and not has_gpu:
-        stop(f"--device cuda: Keras on {backend} sees no GPU: use --device cpu, or install {backend} for a GPU")
+        stop(f"--device cuda: Keras on {BACKEND} sees no GPU: use --device cpu, or install {BACKEND} for a GPU")
     return "cuda" if name != "cpu" and has_gpu else "cpu"
 
 

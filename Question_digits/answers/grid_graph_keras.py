@@ -7,6 +7,7 @@ Run it without options, or see --help.
 
 import argparse
 import gzip
+import importlib.util
 import io
 import json
 import os
@@ -24,7 +25,11 @@ from sklearn import datasets
 from tqdm import tqdm
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+if BACKEND not in ("tensorflow", "jax", "torch") or not importlib.util.find_spec(BACKEND):
+    mend = "set it to tensorflow (the default), jax or torch, whichever is installed"
+    print(f"{Path(__file__).name}: KERAS_BACKEND={BACKEND}: unknown or not installed: {mend}", file=sys.stderr)
+    raise SystemExit(2)
 stderr = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # while imported, TensorFlow logs to stderr whatever that level says
 try:
@@ -34,7 +39,7 @@ finally:
 
 EXERCISE, FRAMEWORK = "grid_graph", "keras"
 VERSIONS = {"python": sys.version.split()[0], "keras": keras.__version__, "numpy": np.__version__}
-VERSIONS[keras.backend.backend()] = sys.modules[keras.backend.backend()].__version__
+VERSIONS[BACKEND] = sys.modules[BACKEND].__version__
 DEFAULTS = {"iterations": 50, "batch": 64, "pictures": 16}
 CHOICES = {  # the first is the default
     "neighbours": ("8", "4"),
@@ -50,12 +55,12 @@ TRAIN_SHARE = 0.6  # of the digits and of the photographs; the rest is for testi
 
 def to_sparse(matrix, device):
     """Return a scipy sparse matrix float32 on the device, in a form of the backend: Keras has none of its own."""
-    backend, matrix = keras.backend.backend(), matrix.tocoo().astype(np.float32)
+    matrix = matrix.tocoo().astype(np.float32)
     places = np.stack(matrix.coords, axis=1).astype(np.int64)
-    if backend == "tensorflow":
+    if BACKEND == "tensorflow":
         tf = sys.modules["tensorflow"]
         return tf.sparse.reorder(tf.SparseTensor(places, matrix.data, matrix.shape))
-    if backend == "torch":
+    if BACKEND == "torch":
         torch = sys.modules["torch"]
         return torch.sparse_coo_tensor(places.T, matrix.data, matrix.shape, device=device, check_invariants=True)
     from jax.experimental.sparse import BCOO
@@ -449,13 +454,12 @@ def read_options():
 # As in bin_dataset_keras.py
 def pick_device(name):
     """Return "cpu" or "cuda" for the option's auto, cpu or cuda."""
-    backend = keras.backend.backend()
-    if backend == "torch":  # whose devices Keras 3.15 does not list
+    if BACKEND == "torch":  # whose devices Keras 3.15 does not list
         has_gpu = sys.modules["torch"].cuda.is_available()
     else:
         has_gpu = any(device.startswith("gpu") for device in keras.distribution.list_devices())
     if name == "cuda" and not has_gpu:
-        stop(f"--device cuda: Keras on {backend} sees no GPU: use --device cpu, or install {backend} for a GPU")
+        stop(f"--device cuda: Keras on {BACKEND} sees no GPU: use --device cpu, or install {BACKEND} for a GPU")
     return "cuda" if name != "cpu" and has_gpu else "cpu"
 
 

@@ -5,6 +5,7 @@ Run it without options, or see --help.
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import os
@@ -20,7 +21,11 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+if BACKEND not in ("tensorflow", "jax", "torch") or not importlib.util.find_spec(BACKEND):
+    mend = "set it to tensorflow (the default), jax or torch, whichever is installed"
+    print(f"{Path(__file__).name}: KERAS_BACKEND={BACKEND}: unknown or not installed: {mend}", file=sys.stderr)
+    raise SystemExit(2)
 stderr = os.dup(2)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # while imported, TensorFlow logs to stderr whatever that level says
 try:
@@ -30,7 +35,7 @@ finally:
 
 EXERCISE, FRAMEWORK = "concat", "keras"
 VERSIONS = {"python": sys.version.split()[0], "keras": keras.__version__, "numpy": np.__version__}
-VERSIONS[keras.backend.backend()] = sys.modules[keras.backend.backend()].__version__
+VERSIONS[BACKEND] = sys.modules[BACKEND].__version__
 CLASSES = {"background": (0, 0, 0), "akahara": (127, 0, 0), "madara": (0, 127, 0)}  # and their colours in a mask
 ON_CPU = ON_GPU = {"iterations": 600, "batch": 8, "lr": 0.05, "size": 64}  # the defaults
 WARM_UP = 150  # iterations in which the learning rate rises
@@ -141,13 +146,12 @@ def paint(classes):
 # As in bin_dataset_keras.py
 def pick_device(name):
     """Return "cpu" or "cuda" for the option's auto, cpu or cuda."""
-    backend = keras.backend.backend()
-    if backend == "torch":  # whose devices Keras 3.15 does not list
+    if BACKEND == "torch":  # whose devices Keras 3.15 does not list
         has_gpu = sys.modules["torch"].cuda.is_available()
     else:
         has_gpu = any(device.startswith("gpu") for device in keras.distribution.list_devices())
     if name == "cuda" and not has_gpu:
-        stop(f"--device cuda: Keras on {backend} sees no GPU: use --device cpu, or install {backend} for a GPU")
+        stop(f"--device cuda: Keras on {BACKEND} sees no GPU: use --device cpu, or install {BACKEND} for a GPU")
     return "cuda" if name != "cpu" and has_gpu else "cpu"
 
 
@@ -217,7 +221,7 @@ def augment(image, target, kind, rng):
     down, right = rng.choice((1, -1), size=2)  # -1 walks an axis backwards
     changed = [np.ascontiguousarray(array[::down, ::right]) for array in (image, target)]
     if kind == "affine" and rng.random() < 0.5:
-        angle, scale, shift = rng.uniform(-180, 180), 1.35 ** rng.uniform(-1, 1), rng.uniform(-0.15, 0.15, size=2)
+        angle, scale, shift = rng.uniform(-180, 180), 1.7 ** rng.uniform(-1, 1), rng.uniform(-0.2, 0.2, size=2)
         for i, interpolation in enumerate((cv2.INTER_LINEAR, cv2.INTER_NEAREST)):  # a class has no in-between
             size = changed[i].shape[:2]
             matrix = cv2.getRotationMatrix2D(((size[1] - 1) / 2, (size[0] - 1) / 2), angle, scale)

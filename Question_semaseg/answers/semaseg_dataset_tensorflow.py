@@ -156,7 +156,7 @@ def augment(image, target, kind, rng):
     down, right = rng.choice((1, -1), size=2)  # -1 walks an axis backwards
     changed = [np.ascontiguousarray(array[::down, ::right]) for array in (image, target)]
     if kind == "affine" and rng.random() < 0.5:
-        angle, scale, shift = rng.uniform(-180, 180), 1.35 ** rng.uniform(-1, 1), rng.uniform(-0.15, 0.15, size=2)
+        angle, scale, shift = rng.uniform(-180, 180), 1.7 ** rng.uniform(-1, 1), rng.uniform(-0.2, 0.2, size=2)
         for i, interpolation in enumerate((cv2.INTER_LINEAR, cv2.INTER_NEAREST)):  # a class has no in-between
             size = changed[i].shape[:2]
             matrix = cv2.getRotationMatrix2D(((size[1] - 1) / 2, (size[0] - 1) / 2), angle, scale)

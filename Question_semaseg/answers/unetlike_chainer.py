@@ -26,7 +26,7 @@ from chainer import functions, links
 EXERCISE, FRAMEWORK = "unetlike", "chainer"
 VERSIONS = {"python": sys.version.split()[0], "chainer": chainer.__version__, "numpy": np.__version__}
 CLASSES = {"background": (0, 0, 0), "akahara": (127, 0, 0), "madara": (0, 127, 0)}  # and their colours in a mask
-ON_CPU = ON_GPU = {"iterations": 600, "batch": 8, "lr": 0.05, "size": 64}  # the defaults
+ON_CPU = ON_GPU = {"iterations": 500, "batch": 8, "lr": 0.05, "size": 64}  # the defaults
 WARM_UP = 150  # iterations in which the learning rate rises
 SIZES = range(32, 2049, 16)  # that the network can take
 CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
@@ -232,7 +232,7 @@ def augment(image, target, kind, rng):
     down, right = rng.choice((1, -1), size=2)  # -1 walks an axis backwards
     changed = [np.ascontiguousarray(array[::down, ::right]) for array in (image, target)]
     if kind == "affine" and rng.random() < 0.5:
-        angle, scale, shift = rng.uniform(-180, 180), 1.35 ** rng.uniform(-1, 1), rng.uniform(-0.15, 0.15, size=2)
+        angle, scale, shift = rng.uniform(-180, 180), 1.7 ** rng.uniform(-1, 1), rng.uniform(-0.2, 0.2, size=2)
         for i, interpolation in enumerate((cv2.INTER_LINEAR, cv2.INTER_NEAREST)):  # a class has no in-between
             size = changed[i].shape[:2]
             matrix = cv2.getRotationMatrix2D(((size[1] - 1) / 2, (size[0] - 1) / 2), angle, scale)
