@@ -94,6 +94,15 @@ def test_options_of_the_training_go_to_the_answers(tmp_path):
     assert wrong.returncode == 2 and "--ordre" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
 
 
+def test_a_folder_is_not_converted_into_itself(tmp_path):
+    source = tmp_path / "converted"  # without a loss.csv, so that nothing tells of a training
+    source.mkdir()
+    (source / "metrics.json").write_text(json.dumps({"exercise": "concat", "framework": "pytorch"}))
+    result = run_python(CONVERT, source, tmp_path / "x/../converted", "--framework", "keras", cwd=tmp_path)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "is FROM itself" in result.stderr
+    assert [path.name for path in source.iterdir()] == ["metrics.json"]
+
+
 def test_a_run_of_another_exercise_is_not_written_over(tmp_path):
     for name, exercise in (("source", "concat"), ("x_keras", "unet")):
         (tmp_path / name).mkdir()
@@ -105,8 +114,8 @@ def test_a_run_of_another_exercise_is_not_written_over(tmp_path):
 
 
 def test_what_was_trained_is_not_written_over(ring, tmp_path):
-    trained = ring[0]  # and into itself least of all
+    trained = ring[0]
     before = {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()}
-    result = run_python(CONVERT, trained, trained, "--framework", "keras", cwd=tmp_path)
+    result = run_python(CONVERT, ring[1], trained, cwd=tmp_path)
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "holds a training's" in result.stderr
     assert {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()} == before

@@ -198,6 +198,8 @@ def main():
         other = exercise  # nothing there, or nothing of an answer's
     if other != exercise:
         stop(f"{options.target}: holds what {other} gave, and FROM is of {exercise}: choose another folder for TO")
+    if options.target.resolve() == options.source.resolve():
+        stop(f"{options.target}: is FROM itself: choose another folder for TO")
     if (options.target / "loss.csv").exists():
         stop(f"{options.target}: holds a training's weights, which would be lost: choose another folder for TO")
     with tempfile.TemporaryDirectory() as folder:
