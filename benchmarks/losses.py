@@ -115,7 +115,7 @@ def main():
             rng = np.random.default_rng(seed)
             network = answer.build_network(rng, options)
             answer.train(network, images, targets, options, rng)
-            found[name].append(measure(answer, answer.predict_mirrored(network, test_images, options), test_targets))
+            found[name].append(measure(answer, answer.predict_augmented(network, test_images, options), test_targets))
 
     print(f"| loss | {' | '.join(MEASURES.values())} |")
     print("|---" * (1 + len(MEASURES)) + "|")

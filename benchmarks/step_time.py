@@ -135,7 +135,8 @@ def run_child(command):
     """Return what a command prints; stop with the last line of its errors where it fails."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        stop((done.stderr.splitlines() or [f"{Path(command[1]).name} ended with status {done.returncode}"])[-1])
+        last = (done.stderr.splitlines() or [f"{Path(command[1]).name} ended with status {done.returncode}"])[-1]
+        stop(last.removeprefix("step_time.py: "))  # a child of this script has put its name there already
     return done.stdout
 
 

@@ -218,6 +218,20 @@ def test_unet_mirrors_outward_and_resizes_the_mask_to_the_output():
     assert np.array_equal(outer[91, 92:-92], image[1]) and np.array_equal(outer[92:-92, 144], image[:, 50])
 
 
+def test_a_turned_or_mirrored_picture_is_predicted_turned_or_mirrored(monkeypatch):
+    answer, rng = answer_of("concat"), np.random.default_rng(0)
+    images, bias = rng.random((2, 6, 6, 3)), rng.random((6, 6, 1))
+    changes = [np.rot90, lambda array, axes: array[:, ::-1], lambda array, axes: array[:, :, ::-1]]
+    monkeypatch.setattr(answer, "predict", lambda network, images, options: images * bias)  # it knows which way is up
+    logits = answer.predict_augmented(None, images, None)
+    for change in changes:
+        turned = change(images, axes=(1, 2))
+        assert not np.allclose(answer.predict(None, turned, None), change(images * bias, axes=(1, 2)))
+        assert np.allclose(answer.predict_augmented(None, turned, None), change(logits, axes=(1, 2)))
+    monkeypatch.setattr(answer, "predict", lambda network, images, options: images)
+    assert np.allclose(answer.predict_augmented(None, images, None), images)
+
+
 @pytest.mark.parametrize("exercise", TRAINED)
 def test_first_weights_are_equal_bit_for_bit(numbers, exercise):
     for framework in FRAMEWORKS[1:]:

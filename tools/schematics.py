@@ -378,7 +378,7 @@ def draw_sigmoid():
     answer.load_weights(network, run)
     picture, classes = read_picture(NEWT)
     image, target = answer.resize(picture, np.minimum(classes, 1), answer.ON_CPU["size"])
-    logits = answer.predict_mirrored(network, np.float32(image)[None] / 127.5 - 1, options)[0, ..., 0]
+    logits = answer.predict_augmented(network, np.float32(image)[None] / 127.5 - 1, options)[0, ..., 0]
     probabilities = sigmoid(logits)
     figure, axes = new_card(344)
     chart = new_chart(figure, 102, 34, 230, 240, xlabel="logit", ylabel="probability of newt")

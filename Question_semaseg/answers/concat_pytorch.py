@@ -23,7 +23,7 @@ from tqdm import tqdm
 EXERCISE, FRAMEWORK = "concat", "pytorch"
 VERSIONS = {"python": sys.version.split()[0], "pytorch": torch.__version__, "numpy": np.__version__}
 CLASSES = {"background": (0, 0, 0), "akahara": (127, 0, 0), "madara": (0, 127, 0)}  # and their colours in a mask
-ON_CPU = ON_GPU = {"iterations": 600, "batch": 8, "lr": 0.05, "size": 64}  # the defaults
+ON_CPU = ON_GPU = {"iterations": 500, "batch": 8, "lr": 0.05, "size": 64}  # the defaults
 WARM_UP = 150  # iterations in which the learning rate rises
 SIZES = range(8, 2049, 2)  # that the network can take
 CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
@@ -78,7 +78,7 @@ def block(in_channels):
 # As in semaseg_test_pytorch.py
 def test(network, names, images, targets, options):
     """Predict each test picture, write what came out beside the truth, and return the measures."""
-    logits = predict_mirrored(network, images, options)  # (pictures, height, width, class)
+    logits = predict_augmented(network, images, options)  # (pictures, height, width, class)
     predictions = logits.argmax(axis=3).astype(np.uint8)  # (pictures, height, width)
     for i, name in enumerate(tqdm(names, desc="test")):
         painted = paint(predictions[i])
@@ -100,12 +100,13 @@ def compute_loss(logits, targets):
 
 
 # As in bin_test_pytorch.py
-def predict_mirrored(network, images, options):
-    """Return the logits as predict does, the mean over the four ways to mirror an image: test-time augmentation."""
-    ways = [(down, right) for down in (1, -1) for right in (1, -1)]  # -1 walks an axis backwards
-    mirrored = np.concatenate([images[:, ::down, ::right] for down, right in ways])
-    logits = np.split(predict(network, mirrored, options), len(ways))
-    return np.mean([part[:, ::down, ::right] for part, (down, right) in zip(logits, ways, strict=True)], axis=0)
+def predict_augmented(network, images, options):
+    """Return the logits as predict does, the mean over the eight symmetries of a square: test-time augmentation."""
+    ways = [(turns, step) for turns in range(4) for step in (1, -1)]  # quarter turns; -1 walks an axis backwards
+    changed = np.concatenate([np.rot90(images[:, ::step], turns, axes=(1, 2)) for turns, step in ways])
+    logits = np.split(predict(network, changed, options), len(ways))
+    back = [np.rot90(part, -turns, axes=(1, 2))[:, ::step] for part, (turns, step) in zip(logits, ways, strict=True)]
+    return np.mean(back, axis=0)
 
 
 def measure(predictions, targets):
