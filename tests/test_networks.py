@@ -232,6 +232,15 @@ def test_a_turned_or_mirrored_picture_is_predicted_turned_or_mirrored(monkeypatc
     assert np.allclose(answer.predict_augmented(None, images, None), images)
 
 
+@pytest.mark.parametrize("exercise", ["bin_test", *TRAINED])
+def test_each_test_picture_is_predicted_eight_times(exercise, monkeypatch, tmp_path):
+    answer, seen = answer_of(exercise), []
+    images, targets = np.zeros((2, 8, 8, 3), np.float32), np.zeros((2, 8, 8), np.uint8)
+    monkeypatch.setattr(answer, "predict", lambda network, images, options: seen.extend(images) or images)
+    answer.test(None, ["a", "b"], images, targets, SimpleNamespace(out=tmp_path))
+    assert len(seen) == 16
+
+
 @pytest.mark.parametrize("exercise", TRAINED)
 def test_first_weights_are_equal_bit_for_bit(numbers, exercise):
     for framework in FRAMEWORKS[1:]:
