@@ -30,7 +30,7 @@ finally:
 EXERCISE, FRAMEWORK = "unet", "tensorflow"
 VERSIONS = {"python": sys.version.split()[0], "tensorflow": tf.__version__, "numpy": np.__version__}
 CLASSES = {"background": (0, 0, 0), "akahara": (127, 0, 0), "madara": (0, 127, 0)}  # and their colours in a mask
-ON_CPU = {"iterations": 60, "batch": 1, "lr": 0.02, "size": 236}  # the defaults: few steps,
+ON_CPU = {"iterations": 40, "batch": 1, "lr": 0.02, "size": 236}  # the defaults: few steps,
 ON_GPU = {"iterations": 500, "batch": 1, "lr": 0.02, "size": 572}  # since each is long on a CPU
 WARM_UP = 20  # iterations in which the learning rate rises
 SIZES = range(188, 2049, 16)  # that the network can take
