@@ -515,7 +515,7 @@ def test_page_in_a_browser(tmp_path, browser):
 
 
 @pytest.mark.parametrize(
-    "exercise, expected", [("unetlike", compare.MOST_ITERATIONS), ("unet", 60), ("bin_dataset", 100)]
+    "exercise, expected", [("unetlike", compare.MOST_ITERATIONS), ("unet", 40), ("bin_dataset", 100)]
 )
 def test_iterations_are_the_answers_own_up_to_a_limit(tmp_path, exercise, expected):
     options = compare.parse_options(["--exercise", exercise, "--out", str(tmp_path)])

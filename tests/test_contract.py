@@ -473,7 +473,7 @@ def test_testing_with_saved_weights(run, newts, tmp_path, framework):
 
 # Runs in a process of its own, which forks a child for each run, so that PyTorch is imported once.
 KILL = """
-import importlib.util, json, os, signal, sys, time
+import importlib.util, json, os, signal, sys, threading, time
 from pathlib import Path
 script, data, out = map(Path, sys.argv[1:4])
 kills = int(sys.argv[4])
@@ -481,6 +481,9 @@ spec = importlib.util.spec_from_file_location("answer", script)
 answer = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(answer)
 answer.torch.set_num_threads(1)
+# tqdm's own lock is shared with the children: one that is killed while it holds it would stop all that follow.
+answer.tqdm.monitor_interval = 0
+answer.tqdm.set_lock(threading.RLock())
 numbers = ["--iterations", "3", "--batch", "2", "--size", "16", "--device", "cpu"]
 sys.argv = [script.name, "--data", str(data), "--out", str(out), *numbers]
 null = os.open(os.devnull, os.O_WRONLY)

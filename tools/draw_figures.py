@@ -29,7 +29,7 @@ from schematics import write_figure
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FRAMEWORKS = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras", "chainer": "Chainer"}
-ITERATIONS = {"unet": 300, "segnet": 300}  # not the 60 of a CPU's defaults, which show a falling loss and no newts
+ITERATIONS = {"unet": 300, "segnet": 300}  # not the few of a CPU's defaults, which show a falling loss and no newts
 PICTURES = ("madara/madara_0010", "akahara/akahara_0011")
 
 
