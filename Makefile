@@ -9,10 +9,12 @@ help:  ## list these targets
 	@echo "make compare    train one exercise in all four frameworks and lay the results side by side; variables:"
 	@echo "                EXERCISE=unetlike ITERATIONS=300 SEED=0 FRAMEWORKS=\"pytorch keras\" DATA=Dataset DEVICE=auto"
 	@echo "make test       run all tests, the style check among them"
-	@echo "make parity     show how far the frameworks are apart, with more steps of unet and segnet than make test has"
+	@echo "make parity     train every exercise in double precision, and show how far the four frameworks are apart:"
+	@echo "                hours for all of them; EXERCISE=\"unetlike concat\" ITERATIONS=20 FRAMEWORKS=\"pytorch keras\" narrow it"
 	@echo "make lint       check style (ruff) and the copies that the answers share"
-	@echo "make format     mend style, and carry a changed function to all its copies"
-	@echo "make lesson-figures  train every exercise in all frameworks and draw the answers' pictures: an hour or so"
+	@echo "make format     fix style, and carry a changed function to all its copies"
+	@echo "make lesson-figures  train every exercise in all frameworks and draw the answers' pictures: an hour or so;"
+	@echo "                EXERCISE=unetlike for one"
 	@echo "make benchmark  time a training step of each answer against a bare loop: an hour or so"
 
 compare: $(INSTALLED)  ## one exercise in four frameworks
@@ -23,8 +25,9 @@ compare: $(INSTALLED)  ## one exercise in four frameworks
 test: $(INSTALLED) lint
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
-parity: $(INSTALLED)
-	@IMORI_STEPS=20 $(BIN)/python -m pytest -s tests/test_parity.py tests/test_networks.py tests/test_digits_cnn.py tests/test_graph_conv.py
+parity: $(INSTALLED)  ## whole runs in double precision
+	@$(BIN)/python tools/parity.py $(if $(EXERCISE),--exercises "$(EXERCISE)") $(if $(ITERATIONS),--iterations "$(ITERATIONS)") \
+		$(if $(FRAMEWORKS),--frameworks "$(FRAMEWORKS)")
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
@@ -39,7 +42,7 @@ format: $(INSTALLED)
 	@$(BIN)/python tools/fill_lessons.py
 
 lesson-figures: $(INSTALLED)
-	@$(BIN)/python tools/draw_figures.py
+	@$(BIN)/python tools/draw_figures.py $(if $(EXERCISE),--exercises "$(EXERCISE)")
 	@$(BIN)/python tools/fill_lessons.py
 
 benchmark: $(INSTALLED)
@@ -47,9 +50,9 @@ benchmark: $(INSTALLED)
 
 # The stamp is touched last, so an install that broke off is done again.
 $(INSTALLED): requirements.txt requirements-dev.txt
-	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is not Python 3.11 or later with venv: try make PYTHON=python3.11, or install it (Debian: python3-venv)" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "make: $(PYTHON) is not Python 3.11 with venv, the last that Chainer runs on: try make PYTHON=python3.11, or install it (Debian: python3-venv)" >&2; exit 2; }
 	@echo "Setting up .venv with the four frameworks: once, some minutes and some gigabytes"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools<81"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=70.1,<81"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -r requirements.txt -r requirements-dev.txt
 	@touch $(INSTALLED)

@@ -12,8 +12,14 @@ the shading, the place in the skin's pattern and the mask, so picture and mask c
 """
 
 import argparse
+import multiprocessing
 import os
+import signal
 import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -40,24 +46,30 @@ BODY, LEG, TOE, EYE = range(4)
 # ---------------------------------------------------------------------------------------------------------- noise
 
 
-def smooth_noise(generator, shape, size):
+EVERYTHING = np.s_[:, :]
+
+
+def smooth_noise(generator, shape, size, window=EVERYTHING):
     """Noise with features of about `size` pixels (a number, or one for rows and one for columns).
 
-    Returns (height, width) float32, mean 0, deviation 1; its left edge continues its right one, as skin must.
+    Returns (height, width) float32, mean 0, deviation 1; its left edge continues its right one, as skin must. With a
+    window (two slices) returns this part of the same noise.
     """
     size_y, size_x = np.broadcast_to(size, 2) / 2
     lattice = generator.standard_normal((int(shape[0] / size_y) + 4, max(int(shape[1] / size_x), 3))).astype(np.float32)
     lattice = cv2.GaussianBlur(np.tile(lattice, 3), (0, 0), 1.0)
     lattice /= lattice.std()
-    noise = cv2.resize(lattice, (3 * shape[1], int(lattice.shape[0] * size_y) + 1), interpolation=cv2.INTER_CUBIC)
-    return noise[int(size_y) : int(size_y) + shape[0], shape[1] : 2 * shape[1]]
+    wide = cv2.resize(lattice, (3 * shape[1], len(lattice)), interpolation=cv2.INTER_CUBIC)
+    wide = wide[:, shape[1] : 2 * shape[1]][:, window[1]]  # only now in height too, for the middle is all that's needed
+    noise = cv2.resize(wide, (wide.shape[1], int(len(lattice) * size_y) + 1), interpolation=cv2.INTER_CUBIC)
+    return noise[int(size_y) : int(size_y) + shape[0]][window[0]]
 
 
-def rough_noise(generator, shape, size, octaves=4):
+def rough_noise(generator, shape, size, octaves=4, window=EVERYTHING):
     """Sum of smooth noises, each half as large and 0.6 times as strong as the one before: (height, width)."""
     return (
         sum(
-            smooth_noise(generator, shape, np.maximum(np.divide(size, 2**octave), 2)) * 0.6**octave
+            smooth_noise(generator, shape, np.maximum(np.divide(size, 2**octave), 2), window) * 0.6**octave
             for octave in range(octaves)
         )
         / 1.2
@@ -70,16 +82,31 @@ def ramp(values, low, high):
     return values * values * (3 - 2 * values)
 
 
+def threefold(values):
+    """values (...) as three equal colours (..., 3). A product with them is much quicker than one with [..., None]."""
+    return cv2.merge([values] * 3).reshape(*values.shape, 3)
+
+
+def tinted(tint, values):
+    """A colour (3,) times values (height, width): (height, width, 3)."""
+    return cv2.merge([part * values for part in tint])
+
+
 def blend(under, over, amount):
     """under where amount is 0, over where it is 1; amount has the shape of the pictures without their colours."""
-    return under + (np.asarray(over, np.float32) - under) * amount[..., None]
+    over = np.asarray(over, np.float32)
+    if over.ndim == 1:
+        over = np.tile(over, (under.shape[-2], 1))  # a whole row of it, for the reason that threefold has
+    change = (over - under) * threefold(amount)
+    change += under  # in place, since fresh memory costs more time than the sum
+    return change
 
 
 def colour(generator, *choices, spread=0.12):
     """One of the RGB choices (0..255), varied a little: (3,) float32 in 0..1."""
     picked = np.array(choices[generator.integers(len(choices))], np.float32) / 255
     varied = picked * generator.normal(1, spread) * generator.normal(1, spread / 3, 3)
-    return np.clip(varied, 0.01, 1).astype(np.float32)
+    return np.minimum(np.maximum(varied, 0.01), 1).astype(np.float32)  # np.clip takes thrice as long for three numbers
 
 
 # ---------------------------------------------------------------------------------------------------------- the newt
@@ -92,12 +119,14 @@ def tube(points, radii, arc, part):
     """
     along = np.gradient(points, axis=0)
     along /= np.linalg.norm(along, axis=1, keepdims=True)
-    side = np.cross(along, (0.0, 0.0, 1.0)) + (1e-6, 0, 0)
+    side = np.stack([along[:, 1] + 1e-6, -along[:, 0], np.zeros(len(points))], axis=1)  # level, across along
     side /= np.linalg.norm(side, axis=1, keepdims=True)
+    (ax, ay, az), (sx, sy, _) = along.T, side.T
+    up = np.stack([sy * az, -sx * az, sx * ay - sy * ax], axis=1)
     return {
         "centre": points,
         "radii": radii,
-        "frame": np.stack([along, side, np.cross(side, along)], axis=1),
+        "frame": np.stack([along, side, up], axis=1),
         "arc": arc,
         "part": np.full(len(points), part),
     }
@@ -142,8 +171,11 @@ def limb(joints, thickness, arc, part, count):
     return tube(points, np.repeat(radius[:, None], 3, axis=1), arc + np.r_[0, np.cumsum(lengths)], part)
 
 
-def leg(generator, body, at, left, front):
-    """One leg with its toes, from the place `at` along the body to a foot on the ground."""
+def leg(body, at, left, front, gait, spreads):
+    """One leg with its toes, from the place `at` along the body to a foot on the ground.
+
+    gait is how far ahead the leg reaches, spreads (toes,) by how much each toe points away from its usual direction.
+    """
     index = np.searchsorted(body["arc"], at)
     along, side, up = body["frame"][index] * [[1], [1 if left else -1], [1]]
     ahead, (_, wide, tall) = -along, body["radii"][index]
@@ -151,7 +183,6 @@ def leg(generator, body, at, left, front):
     def towards(angle, rise):  # 0 is straight out to the side, positive is ahead
         return side * np.cos(angle) + ahead * np.sin(angle) + up * rise
 
-    gait = generator.uniform(-0.5, 0.5)
     first, second = (-0.35 + gait, 0.75 + gait) if front else (0.45 + gait, -0.45 + gait)
     shoulder = body["centre"][index] + side * wide * 0.65 - up * tall * 0.35
     elbow = shoulder + 0.125 * towards(first, 0.15)
@@ -160,8 +191,7 @@ def leg(generator, body, at, left, front):
     arc = 0.35 if front else 0.85
     thick = 0.030 if front else 0.036
     parts = [limb([shoulder, elbow, wrist], [thick * 1.2, thick, thick * 0.62], arc, LEG, 44)]
-    toes = 4 if front else 5
-    for spread in np.linspace(-0.85, 0.85, toes) + generator.normal(0, 0.06, toes):
+    for spread in np.linspace(-0.85, 0.85, len(spreads)) + spreads:
         length = (0.085 - 0.032 * abs(spread)) * (1.0 if front else 1.1)
         tip = wrist + length * towards(second * 0.8 + spread, 0)
         tip[2] = 0.007
@@ -169,12 +199,17 @@ def leg(generator, body, at, left, front):
     return parts
 
 
-def build_newt(generator, species):
-    """A newt standing on the plane z = 0: a dictionary of arrays, one row per ellipsoid."""
+def random_pose(generator, species):
+    """All that is random about a newt's shape: its body from snout to tail tip, and (gait, spreads) of its legs."""
     body = spine(generator, species, lift=abs(generator.normal(0, 0.08)))
+    return body, [(generator.uniform(-0.5, 0.5), generator.normal(0, 0.06, toes)) for toes in (4, 5, 4, 5)]
+
+
+def build_newt(body, legs):
+    """A newt standing on the plane z = 0: a dictionary of arrays, one row per ellipsoid, those of its body first."""
     parts = [body]
-    for left in (True, False):
-        parts += leg(generator, body, 0.30, left, front=True) + leg(generator, body, 0.95, left, front=False)
+    for left, front, hind in ((True, *legs[:2]), (False, *legs[2:])):
+        parts += leg(body, 0.30, left, True, *front) + leg(body, 0.95, left, False, *hind)
         index = np.searchsorted(body["arc"], 0.085)
         along, side, up = body["frame"][index] * [[1], [1 if left else -1], [1]]
         _, wide, tall = body["radii"][index]
@@ -210,6 +245,20 @@ def turned(newt, azimuth, elevation, roll, distance):
     return {**newt, "centre": centre * nearness, "radii": newt["radii"] * nearness, "frame": newt["frame"] @ view.T}
 
 
+def silhouette(newt, scale, origin, shape):
+    """About the share of a picture that the newt covers, much sooner than surface() tells it exactly."""
+    axes = newt["frame"][..., :2] * newt["radii"][..., None] * scale
+    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    # The shadow of an ellipsoid is an ellipse, with the sum of the squares of its axes for a covariance.
+    circle = np.stack([np.cos(turn), np.sin(turn)])
+    outlines = (np.linalg.cholesky(axes.transpose(0, 2, 1) @ axes) @ circle).transpose(0, 2, 1)
+    outlines += newt["centre"][:, None, :2] * scale + origin
+    covered = np.zeros(shape, np.uint8)
+    for outline in (outlines * 8).round().astype(np.int32):
+        cv2.fillConvexPoly(covered, outline, 1, cv2.LINE_8, 3)
+    return 0.965 * covered.mean()  # without the outlines, which are as wide as a pixel
+
+
 def surface(newt, scale, origin, shape):
     """The nearest surface at each pixel of a picture of the given shape (height, width).
 
@@ -222,33 +271,41 @@ def surface(newt, scale, origin, shape):
     radii = newt["radii"] * scale
     shapes = np.einsum("nki,nk,nkj->nij", newt["frame"], radii**-2.0, newt["frame"])
     reach = np.sqrt(np.einsum("nki,nk->ni", newt["frame"] ** 2, radii**2.0))
+    # Where a ray (x, y) meets it is a root of zz z^2 + 2 (xz x + yz y) z + xx x^2 + 2 xy x y + yy y^2 - 1 = 0, that is
+    # z = sqrt(a x^2 + b x y + c y^2 + d) - e x - f y.
+    (xx, xy, xz), (_, yy, yz), (_, _, zz) = shapes.transpose(1, 2, 0)
+    square = zz * zz
+    terms = [(xz * xz - zz * xx) / square, 2 * (xz * yz - zz * xy) / square, (yz * yz - zz * yy) / square]
+    terms = np.stack([*terms, 1 / zz, xz / zz, yz / zz], axis=1).tolist()
+    starts = np.maximum(np.ceil(centre[:, :2] - reach[:, :2]), 0).astype(int).tolist()
+    stops = np.minimum(centre[:, :2] + reach[:, :2] + 1, shape[::-1]).astype(int).tolist()
+    rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])
     depth = np.full(shape, -np.inf)
-    owner = np.full(shape, -1)
-    for number in range(len(centre)):
-        left, top = np.maximum(np.ceil(centre[number, :2] - reach[number, :2]), 0).astype(int)
-        right, bottom = np.minimum(centre[number, :2] + reach[number, :2] + 1, shape[::-1]).astype(int)
-        if left >= right or top >= bottom:
-            continue
-        x = np.arange(left, right) - centre[number, 0]
-        y = np.arange(top, bottom)[:, None] - centre[number, 1]
-        (xx, xy, xz), (_, yy, yz), (_, _, zz) = shapes[number]
-        linear = xz * x + yz * y  # the ellipsoid's equation is zz z^2 + 2 linear z + constant = 0
-        constant = xx * x * x + 2 * xy * x * y + yy * y * y - 1
-        inside = linear * linear - zz * constant
-        near = (np.sqrt(np.maximum(inside, 0)) - linear) / zz + centre[number, 2]
-        window = np.s_[top:bottom, left:right]
-        wins = (inside > 0) & (near > depth[window])
-        depth[window][wins] = near[wins]
-        owner[window][wins] = number
+    owner = np.full(shape, -1, np.int32)
+    with np.errstate(invalid="ignore"):  # the root of a negative number is nan: there the ray passes by
+        for number, (x, y, z) in enumerate(centre.tolist()):
+            (left, top), (right, bottom), (a, b, c, d, e, f) = starts[number], stops[number], terms[number]
+            if left >= right or top >= bottom:
+                continue
+            window = np.s_[top:bottom, left:right]
+            x, y = columns[left:right] - x, rows[top:bottom] - y
+            near = b * x + c * y
+            near *= y
+            near += a * x * x + d
+            np.sqrt(near, out=near)
+            near -= e * x - z + f * y
+            np.copyto(owner[window], number, where=near > depth[window])
+            np.fmax(depth[window], near, out=depth[window])
     covered = owner >= 0
     owner = owner[covered]
     y, x = np.nonzero(covered)
     offset = np.stack([x, y, depth[covered]], axis=1) - centre[owner]
-    normal = np.einsum("nij,nj->ni", shapes[owner], offset)
+    frame = newt["frame"][owner]
+    place = np.einsum("nki,ni->nk", frame, offset)
+    normal = np.einsum("nki,nk->ni", frame, place * (radii**-2.0)[owner])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    local = np.einsum("nki,ni->nk", newt["frame"][owner], normal)
-    # The skin runs on smoothly between the centres of neighbouring ellipsoids.
-    arc = newt["arc"][owner] + np.einsum("ni,ni->n", newt["frame"][owner, 0], offset) / scale
+    local = np.einsum("nki,ni->nk", frame, normal)
+    arc = newt["arc"][owner] + place[:, 0] / scale  # so skin runs on smoothly between neighbouring centres
     return {
         "covered": covered,
         "depth": depth,
@@ -263,68 +320,78 @@ def surface(newt, scale, origin, shape):
 # ---------------------------------------------------------------------------------------------------------- its skin
 
 
-def akahara_skin(generator):
-    """Pattern of a fire-bellied newt: colours SKIN_SHAPE + (3,) and bumps SKIN_SHAPE in body lengths."""
-    angle = np.abs(np.linspace(-np.pi, np.pi, SKIN_SHAPE[1], dtype=np.float32))[None]  # 0 on the back, pi on the belly
+def akahara_skin(generator, window):
+    """Pattern of a fire-bellied newt: see SKINS."""
+    noise = partial(smooth_noise, generator, SKIN_SHAPE, window=window)
+    angle = np.abs(np.linspace(-np.pi, np.pi, SKIN_SHAPE[1], dtype=np.float32))[
+        None, window[1]
+    ]  # 0 on the back, pi on the belly
     back = colour(generator, (74, 50, 38), (82, 60, 44), (66, 47, 38), (82, 55, 45), spread=0.07)
     belly = colour(generator, (222, 84, 30), (212, 66, 28), (228, 104, 36), spread=0.07)
-    warts = ramp(smooth_noise(generator, SKIN_SHAPE, 7), 0.5, 1.9)
-    mottle = rough_noise(generator, SKIN_SHAPE, 60)
-    skin = back * (0.95 + 0.12 * mottle + 0.25 * warts)[..., None]
-    border = angle + 0.10 * smooth_noise(generator, SKIN_SHAPE, 30) + 0.10 * smooth_noise(generator, SKIN_SHAPE, 11)
-    dots = ramp(smooth_noise(generator, SKIN_SHAPE, 11), 1.1, 1.4) * ramp(border, 1.3, 1.7)
+    warts = ramp(noise(7), 0.5, 1.9)
+    mottle = rough_noise(generator, SKIN_SHAPE, 60, window=window)
+    skin = tinted(back, 0.95 + 0.12 * mottle + 0.25 * warts)
+    border = angle + 0.10 * noise(30) + 0.10 * noise(11)
+    dots = ramp(noise(11), 1.1, 1.4) * ramp(border, 1.3, 1.7)
     fire = np.maximum(ramp(border, 1.95, 2.10), dots)
     blotches = ramp(
-        smooth_noise(generator, SKIN_SHAPE, 34) + 0.4 * smooth_noise(generator, SKIN_SHAPE, 13),
+        noise(34) + 0.4 * noise(13),
         *(generator.uniform(0.35, 0.8) + np.array([0, 0.15])),
     )
-    skin = blend(skin, belly * (1 + 0.07 * mottle)[..., None], fire * (1 - blotches))
+    skin = blend(skin, tinted(belly, 1 + 0.07 * mottle), fire * (1 - blotches))
     skin = blend(skin, back * 0.45, fire * blotches)
     ridges = 7 * np.exp(-((angle / 0.12) ** 2)) + 5 * np.exp(-(((angle - 1.05) / 0.15) ** 2))
     return skin, (2.6 * warts * (1 - 0.6 * fire) + ridges) / TEXELS
 
 
-def madara_skin(generator):
-    """Pattern of a marbled newt: colours SKIN_SHAPE + (3,) and bumps SKIN_SHAPE in body lengths."""
-    signed = np.linspace(-np.pi, np.pi, SKIN_SHAPE[1], dtype=np.float32)[None]
+def madara_skin(generator, window):
+    """Pattern of a marbled newt: see SKINS."""
+    noise = partial(smooth_noise, generator, SKIN_SHAPE, window=window)
+    signed = np.linspace(-np.pi, np.pi, SKIN_SHAPE[1], dtype=np.float32)[None, window[1]]
     angle = np.abs(signed)
     black = colour(generator, (30, 28, 26), (38, 34, 30))
     green = colour(generator, (116, 152, 64), (136, 172, 74), (108, 132, 68), (124, 150, 88), spread=0.08)
-    warts = smooth_noise(generator, SKIN_SHAPE, 8)
+    warts = noise(8)
     size = generator.uniform(22, 30)
-    marbling = smooth_noise(generator, SKIN_SHAPE, size) + 0.4 * smooth_noise(generator, SKIN_SHAPE, size * 0.45)
-    marbling += 0.15 * smooth_noise(generator, SKIN_SHAPE, 9) - 0.3 * smooth_noise(generator, SKIN_SHAPE, 3 * size)
+    marbling = noise(size) + 0.4 * noise(size * 0.45)
+    marbling += 0.15 * noise(9) - 0.3 * noise(3 * size)
     level = generator.uniform(-0.3, 0.15) + 1.5 * ramp(angle, 1.7, 2.2)  # no marbling on the belly
     veined = ramp(marbling - level, -0.06, 0.06)
-    stipple = ramp(smooth_noise(generator, SKIN_SHAPE, 11), 1.15, 1.35)
-    skin = black * (1 + 0.2 * warts)[..., None]
-    mottled = green * (1 + 0.10 * rough_noise(generator, SKIN_SHAPE, 40))[..., None]
+    stipple = ramp(noise(11), 1.15, 1.35)
+    skin = tinted(black, 1 + 0.2 * warts)
+    mottled = tinted(green, 1 + 0.10 * rough_noise(generator, SKIN_SHAPE, 40, window=window))
     skin = blend(skin, mottled, veined * (1 - 0.85 * stipple))
     skin = blend(skin, colour(generator, (70, 62, 58)), ramp(angle, 1.9, 2.6) * (1 - veined))
-    specks = ramp(smooth_noise(generator, SKIN_SHAPE, 10), 1.25, 1.5) * ramp(angle, 1.5, 2.0)
+    specks = ramp(noise(10), 1.25, 1.5) * ramp(angle, 1.5, 2.0)
     skin = blend(skin, (0.8, 0.8, 0.76), specks)
     if generator.random() < 0.65:
-        wander = signed + 0.05 * smooth_noise(generator, (SKIN_SHAPE[0], 8), (50, 8))[:, :1]
-        ragged = np.abs(wander) + 0.03 * smooth_noise(generator, SKIN_SHAPE, 10)
-        broken = ramp(smooth_noise(generator, (SKIN_SHAPE[0], 8), (60, 8))[:, :1], -1.6, 0.4)
-        behind_head = ramp(np.arange(SKIN_SHAPE[0])[:, None] / TEXELS, 0.14, 0.24)
+        wander = signed + 0.05 * smooth_noise(generator, (SKIN_SHAPE[0], 8), (50, 8), (window[0], [0]))
+        ragged = np.abs(wander) + 0.03 * noise(10)
+        broken = ramp(smooth_noise(generator, (SKIN_SHAPE[0], 8), (60, 8), (window[0], [0])), -1.6, 0.4)
+        behind_head = ramp(np.arange(SKIN_SHAPE[0])[window[0], None] / TEXELS, 0.14, 0.24)
         stripe = (1 - ramp(ragged, 0.07, 0.13)) * broken * behind_head
         skin = blend(skin, colour(generator, (206, 112, 44), (190, 130, 70), (214, 96, 34)), stripe)
     return skin, (warts + 0.5 * veined) / TEXELS
 
 
+# Each skin draws a window (two slices) of SKIN_SHAPE: colours (height, width, 3) and bumps (height, width) in body
+# lengths.
 SKINS = {"akahara": akahara_skin, "madara": madara_skin}
 
 
 def paint_newt(generator, species, seen, scale):
-    """Colours (n, 3) and bumped normals (n, 3) of the pixels that the newt covers."""
-    skin, bumps = SKINS[species](generator)
+    """Colours (n, 3) and bumped normals (3, n) of the pixels that the newt covers."""
     shape = seen["covered"].shape
     part = seen["part"]
     # A leg's girth is a third of the trunk's: without the factor its pattern would be squeezed to stripes.
     angle = np.where(part == BODY, seen["angle"], 0.5 + np.abs(seen["angle"]) * 0.46)
     rows = np.clip(seen["arc"] * TEXELS, 0, SKIN_SHAPE[0] - 1).astype(np.float32)
     columns = ((angle / (2 * np.pi) + 0.5) * (SKIN_SHAPE[1] - 1)).astype(np.float32)
+    # About half of the skin is out of sight and needs no painting. 16 texels more are enough for blurring.
+    left, top = (int(max(place.min() - 16, 0)) // 16 * 16 for place in (columns, rows))
+    window = np.s_[top : int(rows.max()) + 17, left : int(columns.max()) + 17]
+    skin, bumps = SKINS[species](generator, window)
+    rows, columns = rows - top, columns - left
     smaller = max(scale / TEXELS, 0.3)  # a far newt's skin is blurred first, or its pattern would sparkle
     if smaller < 1:
         skin, bumps = (cv2.GaussianBlur(texture, (0, 0), 0.45 / smaller) for texture in (skin, bumps))
@@ -339,10 +406,10 @@ def paint_newt(generator, species, seen, scale):
     colours = lookup(skin)
     relief = np.zeros(shape, np.float32)
     relief[seen["covered"]] = lookup(bumps.astype(np.float32))[:, 0] * scale
-    slope = slopes(relief)[seen["covered"]]
-    normal = seen["normal"].copy()
-    normal[:, :2] -= np.clip(slope, -0.7, 0.7) * (part != EYE)[:, None]
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    slope = slopes(relief)[:, seen["covered"]]
+    normal = seen["normal"].T.copy()
+    normal[:2] -= np.clip(slope, -0.7, 0.7) * (part != EYE)
+    normal /= np.linalg.norm(normal, axis=0)
 
     head = (part == BODY) & (seen["arc"] < 0.17)
     mouth = head * np.exp(-(((np.abs(seen["angle"]) - 1.75) / 0.07) ** 2))
@@ -366,32 +433,43 @@ FIRES = ((190, 92, 44), (168, 64, 38), (190, 124, 60), (140, 62, 40))
 PALES = ((196, 184, 160), (168, 156, 130), (180, 180, 176), (146, 134, 116))
 
 
+def nearest_seeds(seeds, y, x):
+    """How far the nearest and the second nearest seed are from the places (y, x), and the number of the nearest one.
+
+    seeds (rows, columns, 2) tells where in its cell, one long and one wide, each of them lies. All results have the
+    shape of y and x.
+    """
+    columns = seeds.shape[1]
+    seed_y, seed_x = (seeds + np.stack(np.indices(seeds.shape[:2]), axis=-1)).reshape(-1, 2).T.copy()
+    first, second = np.full((2, *y.shape), np.inf)
+    owner = np.empty(y.shape, int)
+    for top in range(0, len(y), 32):  # in strips that fit into the processor's cache
+        strip = np.s_[top : top + 32]
+        cell = y[strip].astype(int) * columns + x[strip].astype(int)
+        for step_y, step_x in np.ndindex(3, 3):
+            near = cell + (step_y - 1) * columns + step_x - 1
+            distance = (seed_y[near] - y[strip]) ** 2 + (seed_x[near] - x[strip]) ** 2
+            np.copyto(owner[strip], near, where=distance < first[strip])
+            np.minimum(second[strip], np.maximum(first[strip], distance), out=second[strip])
+            np.minimum(first[strip], distance, out=first[strip])
+    return np.sqrt(first), np.sqrt(second), owner
+
+
 def stones(generator, shape, size, palette, tilt=0.5):
     """Stones of about size pixels, packed: the cells around points scattered on a jittered grid."""
     seeds = generator.uniform(0.05, 0.95, (int(shape[0] / size) + 5, int(shape[1] / size) + 5, 2))
     y, x = (
-        np.mgrid[: shape[0], : shape[1]] / size
-        + 2
-        + 0.12 * np.stack([smooth_noise(generator, shape, size * 0.8) for _ in range(2)])
+        grid / size + 2 + 0.12 * smooth_noise(generator, shape, size * 0.8) for grid in np.ogrid[: shape[0], : shape[1]]
     )
     row, column = y.astype(int), x.astype(int)
-    first, second = np.full((2, *shape), np.inf)
-    owner = np.zeros(shape, int)
-    for step_y, step_x in np.ndindex(3, 3):
-        near_y, near_x = row + step_y - 1, column + step_x - 1
-        seed = seeds[near_y, near_x]
-        distance = np.hypot(y - near_y - seed[..., 0], x - near_x - seed[..., 1])
-        closer = distance < first
-        second = np.where(closer, first, np.minimum(second, distance))
-        owner = np.where(closer, near_y * seeds.shape[1] + near_x, owner)
-        first = np.where(closer, distance, first)
+    first, second, owner = nearest_seeds(seeds, y, x)
     rim = np.clip((second - first) / 0.55, 0, 1).astype(np.float32)
     dome = np.sqrt(1 - (1 - rim) ** 2)
     colours = np.stack([colour(generator, *palette, spread=0.25) for _ in range(seeds.shape[0] * seeds.shape[1])])
     slopes = generator.normal(0, tilt, (len(colours), 2))
-    relief = size * (0.32 * dome + slopes[owner, 0] * (y - row) * 0.5 + slopes[owner, 1] * (x - column) * 0.5)
+    relief = size * (0.32 * dome + slopes[:, 0][owner] * (y - row) * 0.5 + slopes[:, 1][owner] * (x - column) * 0.5)
     grain = 1 + 0.12 * rough_noise(generator, shape, size / 2, 3)
-    return (colours[owner] * (grain * ramp(rim, -0.1, 0.35))[..., None]).astype(np.float32), relief.astype(np.float32)
+    return (colours[owner] * threefold(grain * ramp(rim, -0.1, 0.35))).astype(np.float32), relief.astype(np.float32)
 
 
 def gravel(generator, shape):
@@ -417,23 +495,31 @@ def fronds(generator, colours, relief, palette, length, density, where=None):
     drawn = np.clip(colours * 255, 0, 255).astype(np.uint8)
     tops = np.clip(relief, 0, 255).astype(np.uint8)
     count = int(density * height * width / length**2)
+    tufts = []
     for order in np.linspace(0.25, 1, count):
-        root = generator.uniform((0, 0), (width, height))
+        root = generator.random(2) * (width, height)
         if where is not None and where[int(root[1]), int(root[0])] <= 0:
             continue
         angle, bend = generator.uniform(0, 6.3), generator.normal(0, 0.9)
-        place = np.linspace(0, 1, 6)
-        heading = angle + bend * place
-        steps = np.stack([np.cos(heading), np.sin(heading)], axis=1)
-        stem = root + length * generator.uniform(0.4, 1.1) * np.cumsum(steps, axis=0) / 6
-        leaflets = []
-        for turn in (-0.9, 0.9):
-            way = np.stack([np.cos(heading + turn), np.sin(heading + turn)], axis=1)
-            reach = length * 0.24 * (1 - 0.1 * np.arange(6))[:, None]
-            leaflets += list(np.stack([stem, stem + way * reach], axis=1)[1:])
-        lines = [(line * 8).astype(np.int32) for line in [stem, *leaflets]]
+        size = length * generator.uniform(0.4, 1.1)
         shade = colour(generator, *palette, spread=0.2) * 255 * order
-        cv2.polylines(drawn, lines, False, shade.tolist(), generator.integers(1, 3).item(), cv2.LINE_AA, 3)
+        tufts.append((root, angle, bend, size, order, shade.tolist(), generator.integers(1, 3).item()))
+    if not tufts:
+        return drawn.astype(np.float32) / 255, tops.astype(np.float32)
+    roots, angles, bends, sizes, orders, shades, widths = zip(*tufts, strict=True)
+    # The shapes of all tufts at once: a call of numpy for each would take longer than to draw them.
+    heading = np.array(angles)[:, None] + np.array(bends)[:, None] * np.linspace(0, 1, 6)
+    way = np.stack([np.cos(heading), np.sin(heading)], axis=-1)
+    stems = np.array(roots)[:, None] + np.array(sizes)[:, None, None] * np.cumsum(way, axis=1) / 6
+    reach = length * 0.24 * (1 - 0.1 * np.arange(6))[:, None]
+    leaflets = [
+        np.stack([stems, stems + np.stack([np.cos(heading + turn), np.sin(heading + turn)], -1) * reach], axis=2)[:, 1:]
+        for turn in (-0.9, 0.9)
+    ]
+    stems, leaflets = ((lines * 8).astype(np.int32) for lines in (stems, np.concatenate(leaflets, axis=1)))
+    for stem, sides, order, shade, thickness in zip(stems, leaflets, orders, shades, widths, strict=True):
+        lines = [stem, *sides]
+        cv2.polylines(drawn, lines, False, shade, thickness, cv2.LINE_AA, 3)
         cv2.polylines(tops, lines, False, int(20 * order), 1, cv2.LINE_AA, 3)
     return drawn.astype(np.float32) / 255, tops.astype(np.float32)
 
@@ -451,8 +537,8 @@ def bark(generator, shape):
     long, wide = generator.uniform(140, 260), generator.uniform(16, 34)
     furrows = rough_noise(generator, shape, (long, wide) if shape[0] > shape[1] else (wide, long), 5)
     ridges = 1 - np.abs(furrows + 0.05 * warp).clip(0, 1.5) / 1.5
-    wood = colour(generator, *BROWNS) * (0.45 + 0.75 * ramp(1 - ridges, 0, 0.7))[..., None]
-    wood *= (1 + 0.15 * rough_noise(generator, shape, 10, 3))[..., None]
+    wood = tinted(colour(generator, *BROWNS), 0.45 + 0.75 * ramp(1 - ridges, 0, 0.7))
+    wood *= threefold(1 + 0.15 * rough_noise(generator, shape, 10, 3))
     wood = blend(wood, colour(generator, *BROWNS, *FIRES[2:]), 0.4 * ramp(rough_noise(generator, shape, 120), 0.2, 0.9))
     lichen = ramp(rough_noise(generator, shape, 60), 1.2, 1.4)
     colours, relief = blend(wood, colour(generator, *PALES, *GREENS), 0.7 * lichen), 22 * (1 - ridges)
@@ -468,19 +554,32 @@ def soil(generator, shape):
     return fronds(generator, colours, relief, GREENS, generator.uniform(14, 24), 8, where)
 
 
-def leaf(generator, shape, centre, length, breadth, angle, base):
+def leaf(generator, shape, centre, length, breadth, angle, base, margin=0):
     """One leaf, its middle at centre (x, y), in pixels; angle in radians, breadth a share of its length.
 
-    Returns opacity (height, width), colours (height, width, 3) and relief (height, width).
+    Returns the window (two slices of a picture of that shape) around it, wider by a margin in pixels, and of this
+    window alone opacity (height, width), colours (height, width, 3) and relief (height, width).
     """
-    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    x, y = x - centre[0], y - centre[1]
-    along = (x * np.cos(angle) + y * np.sin(angle)) / length + 0.5  # 0 at the stalk, 1 at the tip
+    bend, fullness = generator.normal(0, 0.35), generator.uniform(0.65, 1.0)
+    waves = generator.uniform(20, 60)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    rib = np.linspace(0, 1, 50)
+    wide = 1.1 * breadth * np.sin(np.pi * rib**fullness) ** 0.8 + 0.01
+    sideways = np.stack([wide, -wide]) - bend * rib * (1 - rib)
+    outline = np.stack([(rib - 0.5) * cosine - sideways * sine, (rib - 0.5) * sine + sideways * cosine])
+    slack = 0.02 * length + 2 + margin
+    least = np.maximum(centre + outline.min(axis=(1, 2)) * length - slack, 0).astype(int)
+    most = np.maximum(centre + outline.max(axis=(1, 2)) * length + slack, 0).astype(int)
+    if margin and most[1] >= shape[0]:
+        least[1] = 0  # a shadow that np.roll moves over the lower edge comes back at the upper one
+    window = np.s_[least[1] : most[1], least[0] : most[0]]
+    y = np.arange(shape[0])[window[0], None] - centre[1]
+    x = np.arange(shape[1])[window[1]] - centre[0]
+    along = (x * cosine + y * sine) / length + 0.5  # 0 at the stalk, 1 at the tip
     inside = np.clip(along, 0, 1)
-    bend = generator.normal(0, 0.35)
-    across = (y * np.cos(angle) - x * np.sin(angle)) / length + bend * inside * (1 - inside)
-    half = breadth * np.sin(np.pi * inside ** generator.uniform(0.65, 1.0)) ** 0.8 + 1e-3
-    half = half * (1 + 0.05 * np.sin(along * generator.uniform(20, 60)))
+    across = (y * cosine - x * sine) / length + bend * inside * (1 - inside)
+    half = breadth * np.sin(np.pi * inside**fullness) ** 0.8 + 1e-3
+    half = half * (1 + 0.05 * np.sin(along * waves))
     edge = (half - np.abs(across)) * length
     opacity = np.clip(edge + 0.5, 0, 1) * ((along > 0) & (along < 1))
     side = np.abs(across) / half
@@ -488,13 +587,13 @@ def leaf(generator, shape, centre, length, breadth, angle, base):
     midrib = np.exp(-((across * length / (0.012 * length + 1)) ** 2))
     lines = 0.35 * np.exp(-(((vein - np.round(vein)) / 0.07) ** 2)) + midrib
     mottle = rough_noise(generator, (shape[0] // 4 + 1, shape[1] // 4 + 1), length / 16, 3)
-    mottle = cv2.resize(mottle, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    mottle = cv2.resize(mottle, shape[::-1], interpolation=cv2.INTER_LINEAR)[window]
     tone = 1 + 0.13 * mottle + 0.12 * np.sign(across) + 0.35 * lines - 0.25 * ramp(side, 0.8, 1)
-    colours = base * tone[..., None]
+    colours = tinted(base, tone)
     if generator.random() < 0.5:
         colours = blend(colours, colour(generator, *BROWNS), 0.8 * ramp(mottle + side, 1.3, 1.7))
     relief = 0.10 * length * breadth * 2 * (1 - side.clip(0, 1) ** 2) - 1.5 * lines
-    return opacity, colours, relief
+    return window, opacity, colours, relief
 
 
 def scatter_leaves(generator, colours, relief, count, length, palette, breadth=(0.14, 0.30)):
@@ -505,19 +604,21 @@ def scatter_leaves(generator, colours, relief, count, length, palette, breadth=(
         centre = generator.uniform((0, 0), (width, height))
         left, top = np.maximum(centre - size * 0.65, 0).astype(int)
         window = np.s_[top : int(centre[1] + size * 0.65) + 1, left : int(centre[0] + size * 0.65) + 1]
-        opacity, tint, rise = leaf(
+        opacity = np.zeros(relief[window].shape)
+        within, covering, tint, rise = leaf(
             generator,
-            relief[window].shape,
+            opacity.shape,
             centre - (left, top),
             size,
             generator.uniform(*breadth),
             generator.uniform(0, 6.3),
             colour(generator, *palette),
         )
+        opacity[within] = covering
         shadow = cv2.GaussianBlur(np.roll(opacity, int(size * 0.04), 0), (0, 0), size * 0.03 + 1)
-        colours[window] *= 1 - 0.65 * shadow[..., None]
-        colours[window] = blend(colours[window], tint, opacity)
-        relief[window] = relief[window] * (1 - opacity) + (rise + 8) * opacity
+        colours[window] *= threefold(1 - 0.65 * shadow)
+        colours[window][within] = blend(colours[window][within], tint, covering)
+        relief[window][within] = relief[window][within] * (1 - covering) + (rise + 8) * covering
 
 
 def litter(generator, shape):
@@ -553,24 +654,28 @@ GROUNDS = (gravel, moss, soil, bark, litter, foliage, gravel)
 def lit(colours, normal, light, gloss, ambient):
     """Colours (..., 3) under a lamp, by Lambert's law and with a highlight of wet skin or stone.
 
-    normal (..., 3) and light (3,), towards the lamp, are unit vectors with z towards the camera.
+    normal (3, ...) and light (3,), towards the lamp, are unit vectors with z towards the camera.
     """
-    facing = np.clip(normal @ light, 0, None)
     middle = light + (0, 0, 1)
-    shine = np.clip(normal @ (middle / np.linalg.norm(middle)), 0, None)
+    middle /= np.linalg.norm(middle)
+    facing, shine = (
+        np.clip(sum(part * along for part, along in zip(normal, way, strict=True)), 0, None) for way in (light, middle)
+    )
     highlight = gloss * (shine**40 + 0.18 * shine**8)
-    return colours * (ambient + (1.25 - ambient) * facing)[..., None] + highlight[..., None]
+    bright = colours * threefold(ambient + (1.25 - ambient) * facing)
+    bright += threefold(highlight)
+    return bright
 
 
 def slopes(relief):
-    """How steeply a relief (height, width) rises to the right and down: (height, width, 2)."""
-    return np.stack([cv2.Sobel(relief, cv2.CV_32F, 1, 0), cv2.Sobel(relief, cv2.CV_32F, 0, 1)], -1) / 8
+    """How steeply a relief (height, width) rises to the right and down: (2, height, width)."""
+    return np.stack([cv2.Sobel(relief, cv2.CV_32F, 1, 0), cv2.Sobel(relief, cv2.CV_32F, 0, 1)]) / 8
 
 
 def normals(relief):
-    """Normals (height, width, 3) of a relief in pixels."""
-    normal = np.concatenate([-slopes(relief).clip(-1.5, 1.5), np.ones((*relief.shape, 1), np.float32)], -1)
-    return normal / np.linalg.norm(normal, axis=-1, keepdims=True)
+    """Normals (3, height, width) of a relief in pixels."""
+    normal = np.concatenate([-slopes(relief).clip(-1.5, 1.5), np.ones((1, *relief.shape), np.float32)])
+    return normal / np.linalg.norm(normal, axis=0)
 
 
 def draw_ground(generator, ground, shape, light, slanted):
@@ -601,16 +706,20 @@ def place_newt(generator, species, view, shape, target):
     for attempt in range(400):
         azimuth = generator.normal(np.pi / 2 if tall and view != "side" else 0, 0.5) + np.pi * generator.integers(2)
         roll = generator.normal(np.pi / 2 if tall and view == "side" else 0, 0.25)  # in a tall frame it climbs
-        newt = turned(build_newt(generator, species), azimuth, elevation, roll, generator.uniform(2.5, 6))
-        body = newt["centre"][newt["part"] == BODY, :2]
+        pose = random_pose(generator, species)
+        camera = (azimuth, elevation, roll, generator.uniform(2.5, 6))
+        body = turned(pose[0], *camera)["centre"][:, :2]
         scale = np.sqrt(target * frame.prod()) * generator.uniform(1.25, 1.9)
         origin = frame * generator.uniform((0.38, 0.38), (0.62, 0.62)) - body[:230].mean(axis=0) * scale
         placed = body * scale + origin
         inside = np.all((placed > 0.03 * frame) & (placed < 0.97 * frame), axis=1)
         if inside[10:60].all() and inside.mean() > whole - attempt * 0.002:
-            seen = surface(newt, scale, origin, shape)
-            if abs(seen["covered"].mean() / target - 1) < 0.2 + attempt * 0.01:
-                break
+            newt = turned(build_newt(*pose), *camera)
+            allowed = 0.2 + attempt * 0.01
+            if abs(silhouette(newt, scale, origin, shape) / target - 1) < 1.05 * allowed + 0.05:
+                seen = surface(newt, scale, origin, shape)
+                if abs(seen["covered"].mean() / target - 1) < allowed:
+                    break
     return seen, scale
 
 
@@ -638,13 +747,13 @@ def draw_picture(generator, species, number):
         cast = cv2.warpAffine(inside, np.float32([[1, 0, drop[0]], [0, 1, drop[1]]]), shape[::-1])
         contact = cv2.GaussianBlur(inside, (0, 0), 0.012 * scale)
         shadow = np.maximum(cv2.GaussianBlur(cast, (0, 0), 0.03 * scale), contact)
-        picture *= 1 - (0.15 if behind_glass else 0.7) * shadow[..., None]
+        picture *= threefold(1 - (0.15 if behind_glass else 0.7) * shadow)
         # Where the surroundings are nearer to the camera, less light gets in.
         depth = np.where(seen["covered"], seen["depth"], seen["depth"][seen["covered"]].min()).astype(np.float32)
         around = cv2.GaussianBlur(depth, (0, 0), 0.03 * scale)
         hollow = np.clip((around - depth)[seen["covered"]] / (0.05 * scale), 0, 1)
         bright = lit(colours, normal, light, gloss=generator.uniform(0.12, 0.5), ambient=0.38)
-        picture[seen["covered"]] = bright * (1 - 0.6 * hollow)[:, None]
+        picture[seen["covered"]] = bright * threefold(1 - 0.6 * hollow)
         covered |= seen["covered"]
     picture, covered = draw_before(generator, picture, covered)
     picture = photograph(generator, picture, behind_glass, ground in (gravel, moss, soil))
@@ -657,19 +766,23 @@ def draw_picture(generator, species, number):
 def draw_before(generator, picture, covered):
     """Leaves and blades between the camera and the newt; where they are opaque no newt shows."""
     height, width = covered.shape
-    for _ in range(generator.choice(4, p=(0.5, 0.25, 0.15, 0.1))):
+    count = generator.choice(4, p=(0.5, 0.25, 0.15, 0.1))
+    picture = picture.astype(float) if count else picture
+    for _ in range(count):
         blade = generator.random() < 0.4
         length = generator.uniform(0.3, 0.6) * np.hypot(height, width) if blade else generator.uniform(100, 220)
         breadth = 0.035 if blade else generator.uniform(0.15, 0.28)
         base = colour(generator, *(GREENS if blade else GREENS + BROWNS + FIRES))
         centre = generator.uniform((0, 0), (width, height))
-        opacity, tint, relief = leaf(generator, covered.shape, centre, length, breadth, generator.uniform(0, 6.3), base)
+        window, opacity, tint, relief = leaf(
+            generator, covered.shape, centre, length, breadth, generator.uniform(0, 6.3), base, margin=72
+        )  # blurred opacity and shadow fade out within the margin
         focus = generator.uniform(0.6, 4)
         tint = lit(tint, normals(relief.astype(np.float32)), np.array([0.3, -0.4, 0.87]), 0.15, 0.4).astype(np.float32)
         opacity = cv2.GaussianBlur(opacity, (0, 0), focus)
         shadow = cv2.GaussianBlur(np.roll(opacity, 14, 0), (0, 0), 9)
-        picture = blend(picture * (1 - 0.45 * shadow[..., None]), tint, opacity)
-        covered = covered & (opacity < 0.5)
+        picture[window] = blend(picture[window] * threefold(1 - 0.45 * shadow), tint, opacity)
+        covered[window] &= opacity < 0.5
     return picture, covered
 
 
@@ -679,16 +792,19 @@ def photograph(generator, picture, behind_glass, wet):
     if wet and (behind_glass or generator.random() < 0.5):
         waves = smooth_noise(generator, shape, 70) + 0.5 * smooth_noise(generator, shape, 30)
         ripples = ramp(-np.abs(waves), -0.5, 0.1)
-        picture = picture * (1 + 0.4 * ripples[..., None])
+        picture = picture * threefold(1 + 0.4 * ripples)
         veil = colour(generator, (120, 140, 170), (110, 140, 110), (150, 130, 150))
         picture = picture + (veil - picture) * generator.uniform(0.03, 0.16)
     if behind_glass or generator.random() < 0.1:
         y, x = np.mgrid[: shape[0], : shape[1]]
         line = (x - generator.uniform(0, shape[1])) * np.cos(1.2) + (y - generator.uniform(0, shape[0])) * np.sin(1.2)
-        picture = picture + 0.2 * np.exp(-((line / generator.uniform(8, 60)) ** 2))[..., None]
+        picture = picture + threefold(0.2 * np.exp(-((line / generator.uniform(8, 60)) ** 2)))
     picture = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), generator.uniform(0.4, 1.1))
-    cast = generator.normal(1, 0.035, 3)
-    return np.clip(picture * cast, 0, None) ** generator.uniform(0.82, 0.96) * generator.uniform(1.0, 1.25)
+    picture = picture * np.tile(generator.normal(1, 0.035, 3), (shape[1], 1))
+    np.clip(picture, 0, None, out=picture)
+    picture **= generator.uniform(0.82, 0.96)
+    picture *= generator.uniform(1.0, 1.25)
+    return picture
 
 
 # ---------------------------------------------------------------------------------------------------------- files
@@ -742,11 +858,50 @@ def draw_set(folder, seed, counts):
     )
     if others:
         print(f"{folder} holds {len(others)} other files, such as {others[0]}: they stay, and answers read them too")
-    for job in tqdm(jobs, unit="newt", disable=None):
-        picture, mask = draw_pair(seed, *job)
-        write_whole(images[job], encoded(picture, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 88))
-        write_whole(masks[job], encoded(mask, ".png", cv2.IMWRITE_PNG_COMPRESSION, 9))
+    tasks = [(seed, job, images[job], masks[job]) for job in jobs]
+    with tqdm(total=len(tasks), unit="newt", disable=None) as bar:
+        for _ in in_processes(draw_files, tasks):
+            bar.update()
     return len(jobs)
+
+
+def draw_files(seed, job, image, mask):
+    """Draws one pair and writes it to the paths image and mask."""
+    picture, classes = draw_pair(seed, *job)
+    write_whole(image, encoded(picture, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 88))
+    write_whole(mask, encoded(classes, ".png", cv2.IMWRITE_PNG_COMPRESSION, 9))
+
+
+def in_processes(function, tasks):
+    """Calls function(*task) for all tasks in a few processes; yields a result when one is there, in any order."""
+    count = min(os.cpu_count() or 1, 16, len(tasks) // 8)  # for a few pictures it isn't worth starting one
+    if count < 2:
+        yield from (function(*task) for task in tasks)
+        return
+    executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), be_a_helper)
+    # Ctrl-C goes to all processes, and only this one answers it: the others start with it ignored.
+    answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        futures = [executor.submit(function, *task) for task in tasks]
+        signal.signal(signal.SIGINT, answer)
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        executor.shutdown(cancel_futures=True)  # waits for the pictures under way: no file is left half written
+        signal.signal(signal.SIGINT, answer)
+
+
+def be_a_helper():
+    """Prepares a process that draws for another one: it uses one core, and ends when that one is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Windows this isn't inherited
+    cv2.setNumThreads(1)
+
+    def follow():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def stop(message):
@@ -767,7 +922,7 @@ def main():
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other newts (default: 0)")
     parser.add_argument(
-        "--train", type=int, default=24, metavar="N", help="training pictures per species (default: 24)"
+        "--train", type=int, default=72, metavar="N", help="training pictures per species (default: 72)"
     )
     parser.add_argument("--test", type=int, default=8, metavar="N", help="test pictures per species (default: 8)")
     options = parser.parse_args()
@@ -778,6 +933,10 @@ def main():
         count = draw_set(options.out, options.seed, {"train": options.train, "test": options.test})
     except OSError as error:
         stop(f"cannot write {error.filename or options.out}: {error.strerror}; give a folder to write in with --out")
+    except BrokenProcessPool:
+        stop("a process that drew pictures was ended from outside, perhaps since memory ran out; start it again")
+    except KeyboardInterrupt:
+        stop("stopped before all pictures were drawn; those that are there are whole")
     print(f"{count} pictures and their masks are in {options.out}")
 
 

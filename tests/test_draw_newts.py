@@ -1,7 +1,11 @@
 """The drawn newts: the script that draws them and the set that lies in Dataset/."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import cv2
@@ -15,7 +19,7 @@ sys.path[:0] = [str(ROOT / "Dataset"), str(ROOT / "benchmarks")]
 import colour_baseline  # noqa: E402
 import draw_newts  # noqa: E402
 
-COUNTS = {"train": 24, "test": 8}
+COUNTS = {"train": 72, "test": 8}
 PAIRS = [
     (split, species, draw_newts.FIRST_NUMBER[split] + index)
     for split, count in COUNTS.items()
@@ -66,6 +70,38 @@ def test_another_seed_draws_other_newts():
     picture, mask = draw_newts.draw_pair(0, "train", "madara", 2)
     other_picture, other_mask = draw_newts.draw_pair(1, "train", "madara", 2)
     assert not np.array_equal(picture, other_picture) and not np.array_equal(mask, other_mask)
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+
+
+def test_several_processes_draw_the_same_bytes(drawn, tmp_path, two_cores):
+    assert draw_newts.draw_set(tmp_path, 0, {"train": 7, "test": 1}) == 16
+    for pair in [pair for pair in PAIRS if pair[2] == draw_newts.FIRST_NUMBER[pair[0]]]:
+        for once, again in zip(paths(pair, drawn), paths(pair, tmp_path), strict=True):
+            assert once.read_bytes() == again.read_bytes(), again
+
+
+def test_a_lost_process_is_an_error(two_cores):
+    with pytest.raises(BrokenProcessPool):
+        list(draw_newts.in_processes(os._exit, [(1,)] * 16))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there Ctrl-C cannot be sent to a process alone")
+@pytest.mark.parametrize("counts", [("--train", 3, "--test", 3), ("--train", 60)])  # in this process, in several
+def test_ctrl_c_ends_in_one_line_and_leaves_whole_files(tmp_path, counts):
+    command = [sys.executable, str(SCRIPT), "--out", str(tmp_path), *map(str, counts)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    end = time.monotonic() + 120
+    while not list(tmp_path.rglob("*.png")) and time.monotonic() < end:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 2 and len(errors.strip().splitlines()) == 1, errors
+    assert all(path.suffix in (".jpg", ".png") for path in tmp_path.rglob("*.*"))
+    assert len(list(tmp_path.rglob("*.png"))) < 12
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import networkx
 import numpy as np
 import pytest
-from conftest import FRAMEWORKS, SCRIPTS, load, run_python
+from conftest import FRAMEWORKS, run_python
+from exercises import answer_path, load_answer
+from PIL import Image
 from scipy import sparse
 from sklearn.feature_extraction.image import grid_to_graph
 
-ANSWERS = {framework: next(s for s in SCRIPTS if s.stem == f"grid_graph_{framework}") for framework in FRAMEWORKS}
+ANSWERS = {framework: answer_path("grid_graph", framework) for framework in FRAMEWORKS}
 GRIDS = pytest.mark.parametrize("height, width", [(2, 2), (5, 3), (4, 9)])
 NEIGHBOURS = pytest.mark.parametrize("neighbours", [4, 8])
 KINDS = ("combinatorial", "normalised")
@@ -18,7 +20,7 @@ KINDS = ("combinatorial", "normalised")
 
 @pytest.fixture(scope="module")
 def answer():
-    return load(ANSWERS["pytorch"])
+    return load_answer(ANSWERS["pytorch"])
 
 
 def make_graph(answer, height, width, neighbours, rng=None):
@@ -97,9 +99,30 @@ def test_the_fiedler_vector_cuts_out_what_differs_in_colour(answer, kind, neighb
     truth[3:12, 5:9] = 1
     image = np.float32(0.3 + 0.4 * truth[..., None] + rng.normal(0, 0.02, (16, 16, 3)))
     options = SimpleNamespace(neighbours=neighbours, laplacian=kind)
-    vector, part = answer.segment(image, options)
-    np.testing.assert_array_equal(part, truth)
+    vector, digit = answer.segment(image, options)
+    np.testing.assert_array_equal(digit, truth)
     assert (vector[truth == 1] > 0).all() and (vector[truth == 0] <= 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_all_vectors_of_unit_length_the_fiedler_vector_is_smoothest(answer, kind):
+    """As segment says: among those at right angles to the first, none has a smaller x^T L x."""
+    rng = np.random.default_rng(0)
+    _, _, adjacency = make_graph(answer, 6, 5, 8, rng)
+    laplacian = answer.make_laplacian(adjacency, kind)
+    (_, second), vectors = answer.find_eigenvectors(laplacian, 2)
+    first, fiedler = vectors.T
+    assert np.linalg.norm(fiedler) == pytest.approx(1) and first @ fiedler == pytest.approx(0, abs=1e-9)
+    assert fiedler @ laplacian @ fiedler == pytest.approx(second)
+    for size in (1e-3, 1e-1, 1e3):
+        for other in rng.standard_normal((200, 30)):
+            other = fiedler + size * (other - (first @ other) * first)
+            other /= np.linalg.norm(other)
+            assert other @ laplacian @ other > second - 1e-12
+    if kind == "combinatorial":  # the sum of weight times squared difference over the edges
+        rows, columns = adjacency.nonzero()
+        differences = adjacency[rows, columns] * (fiedler[rows] - fiedler[columns]) ** 2
+        assert differences.sum() / 2 == pytest.approx(second)  # each edge stands twice
 
 
 def test_weights_are_1_between_equal_colours_and_never_0(answer):
@@ -110,43 +133,47 @@ def test_weights_are_1_between_equal_colours_and_never_0(answer):
 
 # Runs in a process of its own: two frameworks in one disturb each other.
 COLLECT = """
-import importlib.util, sys
+import sys
 from pathlib import Path
-script, folder = map(Path, sys.argv[1:])
-spec = importlib.util.spec_from_file_location("answer", script)
-answer = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(answer)
-np, given = answer.np, answer.np.load(folder / "given.npz")
-scipy_matrix = answer.sparse.coo_array((given["values"], tuple(given["places"])), shape=given["shape"])
-framework, found = answer.FRAMEWORK, {}
-for name in ("sparse", "dense"):
-    matrix = getattr(answer, f"to_{name}")(scipy_matrix, "cpu")
-    images = answer.to_tensor(given["images"], "cpu")
-    if framework in ("tensorflow", "keras"):
-        import tensorflow as tf
+tools, framework, script, folder = sys.argv[1:]
+sys.path.insert(0, tools)
+import exercises
+answer, folder = exercises.load_answer(script), Path(folder)
+sys.argv = [script, "--device", "cpu"]
+np, given, found = answer.np, answer.np.load(folder / "given.npz"), {}
+scipy_matrix = answer.sparse.coo_array((given["values"], tuple(given["indices"])), shape=given["shape"])
+for precision in ("float32", "float64"):
+    answer.FLOAT = precision
+    answer.read_options()  # it sets the framework up
+    weights = given["weights"].astype(precision)
+    for name in ("sparse", "dense"):
+        matrix = getattr(answer, f"to_{name}")(scipy_matrix, "cpu")
+        images = answer.to_tensor(given["images"].astype(precision), "cpu")
+        if framework in ("tensorflow", "keras"):
+            import tensorflow as tf
 
-        @tf.function
-        def step(features):
-            with tf.GradientTape() as tape:
-                tape.watch(features)
-                product = answer.multiply(matrix, features)
-                loss = tf.reduce_sum(product * given["weights"])
-            return product, tape.gradient(loss, features)
+            @tf.function
+            def step(features):
+                with tf.GradientTape() as tape:
+                    tape.watch(features)
+                    product = answer.multiply(matrix, features)
+                    loss = tf.reduce_sum(product * weights)
+                return product, tape.gradient(loss, features)
 
-        features = answer.to_features(images)
-        product, gradient = step(features)
-    elif framework == "pytorch":
-        features = answer.to_features(images).requires_grad_()
-        product = answer.multiply(matrix, features)
-        (product * answer.torch.from_numpy(given["weights"])).sum().backward()
-        gradient, features, product = features.grad, features.detach(), product.detach()
-    else:
-        features = answer.chainer.Variable(answer.to_features(images).array)  # from an array alone no gradient flows
-        product = answer.multiply(matrix, features)
-        answer.functions.sum(product * given["weights"]).backward(retain_grad=True)
-        gradient = features.grad_var
-    for what, tensor in (("features", features), ("product", product), ("gradient", gradient)):
-        found[f"{name} {what}"] = answer.to_numpy(tensor)
+            features = answer.to_features(images)
+            product, gradient = step(features)
+        elif framework == "pytorch":
+            features = answer.to_features(images).requires_grad_()
+            product = answer.multiply(matrix, features)
+            (product * answer.torch.from_numpy(weights)).sum().backward()
+            gradient, features, product = features.grad, features.detach(), product.detach()
+        else:
+            features = answer.chainer.Variable(answer.to_features(images).array)  # an array alone gets no gradient
+            product = answer.multiply(matrix, features)
+            answer.functions.sum(product * weights).backward(retain_grad=True)
+            gradient = features.grad_var
+        for what, tensor in (("features", features), ("product", product), ("gradient", gradient)):
+            found[f"{precision} {name} {what}"] = answer.to_numpy(tensor)
 np.savez(folder / f"{framework}.npz", **found)
 """
 
@@ -155,14 +182,15 @@ np.savez(folder / f"{framework}.npz", **found)
 def test_products_and_gradients_are_those_of_scipy(tmp_path, framework):
     """The matrix is neither symmetric nor in order, so one that is transposed or mixed up shows."""
     rng = np.random.default_rng(1)
-    matrix = sparse.random_array((12, 12), density=0.3, rng=rng, dtype=np.float32).tocoo()
-    images = rng.standard_normal((5, 3, 4, 2)).astype(np.float32)  # (batch, height, width, channels)
-    weights = rng.standard_normal((12, 5, 2)).astype(np.float32)
+    matrix = sparse.random_array((12, 12), density=0.3, rng=rng, dtype=np.float64).tocoo()
+    images = rng.standard_normal((5, 3, 4, 2))  # (batch, height, width, channels)
+    weights = rng.standard_normal((12, 5, 2))
     mixed = rng.permutation(matrix.nnz)
-    places = np.stack(matrix.coords)[:, mixed]
-    given = {"values": matrix.data[mixed], "places": places, "shape": matrix.shape}
+    indices = np.stack(matrix.coords)[:, mixed]
+    given = {"values": matrix.data[mixed], "indices": indices, "shape": matrix.shape}
     np.savez(tmp_path / "given.npz", **given, images=images, weights=weights)
-    result = run_python("-c", COLLECT, ANSWERS[framework], tmp_path, cwd=tmp_path)
+    tools, script = ANSWERS[framework].parents[2] / "tools", ANSWERS[framework]
+    result = run_python("-c", COLLECT, tools, framework, script, tmp_path, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     features = images.reshape(5, 12, 2).transpose(1, 0, 2)
     expected = {
@@ -171,19 +199,32 @@ def test_products_and_gradients_are_those_of_scipy(tmp_path, framework):
         "gradient": np.einsum("nm,nbc->mbc", matrix.toarray(), weights),
     }
     found = np.load(tmp_path / f"{framework}.npz")
-    for name in ("sparse", "dense"):
-        for what, array in expected.items():
-            np.testing.assert_allclose(found[f"{name} {what}"], array, atol=1e-5, err_msg=f"{name} {what}")
+    for precision, most in (("float32", 1e-5), ("float64", 1e-13)):
+        for name in ("sparse", "dense"):
+            for what, array in expected.items():
+                key = f"{precision} {name} {what}"
+                assert found[key].dtype == precision, key
+                np.testing.assert_allclose(found[key], array, atol=most, err_msg=key)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_run_draws_eigenvectors_and_cuts_digits(tmp_path, framework):
-    options = ["--test", "--pictures", 4, "--iterations", 2, "--batch", 3, "--neighbours", 4, "--device", "cpu"]
+    options = ["--pictures", 4, "--iterations", 2, "--batch", 3, "--neighbours", 4, "--device", "cpu"]
     result = run_python(ANSWERS[framework], *options, "--out", tmp_path / "out", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "1024 nodes, 1984 edges, of a node 2 to 4" in result.stdout
+    assert "1024 nodes, 1984 edges, 2 to 4 at a node" in result.stdout
     metrics = json.loads((tmp_path / "out/metrics.json").read_text("utf-8"))
     assert metrics["edges"] == 2 * 32 * 31 and metrics["entries"] == 1024 + 2 * metrics["edges"]
-    assert metrics["largest_difference"] < 1e-4 and 0 < metrics["digit_iou"]["test"] < 1
+    assert metrics["largest_difference"] < 1e-4 and len(metrics["eigenvalues"]) == 16
+    assert metrics["eigenvalues"] == sorted(metrics["eigenvalues"]) and abs(metrics["eigenvalues"][0]) < 1e-9
+    assert all(0 < metrics["digit_iou"][part] < 1 for part in ("train", "test"))
     pictures = sorted(p.relative_to(tmp_path / "out/pictures").as_posix() for p in tmp_path.rglob("*.png"))
-    assert pictures == ["eigenvectors.png", *(f"test/{i:04}.png" for i in range(4))]
+    parts = [f"{part}/{i:04}.png" for part in ("test", "train") for i in range(4)]
+    assert pictures == sorted(["eigenvectors.png", *parts])
+    with Image.open(tmp_path / "out/pictures/eigenvectors.png") as picture:
+        pixels = np.array(picture).astype(int)
+    side = 8 * (32 + 2)  # each pixel is drawn 8 x 8, with a margin of one around each vector
+    assert pixels.shape == (4 * side, 4 * side, 3) and (pixels[:8] == 255).all() and (pixels[:, :8] == 255).all()
+    bluer = (pixels[..., 2] - pixels[..., 0])[8 : side - 8]
+    assert (bluer[:, 8 : side - 8] > 100).all()  # the first vector has one sign, the second two
+    assert bluer[:, side + 8 : 2 * side - 8].max() == 255 and bluer[:, side + 8 : 2 * side - 8].min() < -250

@@ -12,6 +12,7 @@ import ast
 import base64
 import csv
 import datetime
+import importlib.metadata
 import io
 import itertools
 import json
@@ -31,23 +32,34 @@ import cv2
 import jinja2
 import matplotlib
 import numpy as np
+from exercises import FRAMEWORKS, UnknownExercise, answer_path, find_exercise, find_subject
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 ROOT = Path(__file__).resolve().parents[1]
-FRAMEWORKS = ("pytorch", "tensorflow", "keras", "chainer")
+# Iterations of each answer by default, where its own default is not smaller: with these the default comparison,
+# unetlike in all four frameworks, ends within five minutes on two cores, and Chainer takes most of them. It is still a
+# whole run of the recipe: the warm-up and the decay of the learning rate scale with the iterations.
+MOST_ITERATIONS = 400
 MOST_PICTURES = 16
 FAVOURITES = ("madara_0010", "akahara_0010", "akahara_0011")  # first choice for comparison.png
-EARLY = 100  # iterations in which curves should coincide, as the rate is still low
-MOST_ITERATIONS = 300  # unless told: so that all four are done within five minutes on two cores, Chainer among them
+CLOSE = 1e-3  # the relative difference of two losses up to which the page calls curves equal
 LONGEST_SIDE = 720  # of a picture in the page, in pixels
-UNKNOWN = "–"
+UNKNOWN = "-"  # a letter that every terminal has
+DOUBLE = "In double precision the curves stay together over the whole run: `make parity` shows it."
+NUMBER_WORDS = {2: "two", 3: "three", 4: "four"}
+MODULES = {"pytorch": "torch"}  # of a framework that is imported under another name
 
-# The curves should coincide. So each is narrower than the one below it, and dashed in its own way: all stay visible.
+# Early on the curves coincide. So each is narrower than the one below it, and dashed in its own way: all stay visible.
 # Width, dashes, colour on a light ground and on a dark one; the colours are told apart by the colour-blind too.
 LINES = {
     "pytorch": (6.0, "-", "#74bdec", "#24689e"),
@@ -66,10 +78,9 @@ MEASURES = (
     ("test loss", "test_loss", "#.6g", False),
     ("mIoU", "miou", ".4f", False),
     ("IoU {}", "iou", ".4f", False),  # one row per class
-    ("IoU of the digit, mean over pictures", "mean_digit_iou", ".4f", False),
+    ("IoU of the digit, mean over images", "mean_digit_iou", ".4f", False),
     ("pixel accuracy", "pixel_accuracy", ".4f", False),
-    ("seconds", "seconds", ".1f", True),
-    ("ms per iteration", "milliseconds_per_iteration", ".1f", True),
+    ("seconds, whole run", "seconds", ".1f", True),
     ("peak memory, MB", "peak_memory_mb", ",.0f", True),
     ("parameters", "parameters", ",.0f", False),
     ("lines of code", "lines", "d", True),
@@ -86,23 +97,19 @@ class Result:
     metrics: dict = field(default_factory=dict)
     losses: dict[int, float] = field(default_factory=dict)  # by iteration
 
+    @property
+    def title(self):
+        """The name of the framework as it writes itself."""
+        return FRAMEWORKS[self.framework]
+
 
 # ---- running the answers ----
 
 
-def find_answers(folders):
-    """Scripts named <exercise>_<framework>.py in the folders, as {exercise: {framework: path}}."""
-    answers = {}
-    for script in sorted(path for folder in folders for path in folder.glob("*.py")):
-        exercise, _, framework = script.stem.rpartition("_")
-        if exercise and framework in FRAMEWORKS:
-            answers.setdefault(exercise, {}).setdefault(framework, script)
-    return answers
-
-
 def shorten(text):
     """The text without the paths to the repository and to the home folder: pages get shown to others."""
-    return text.replace(f"{ROOT}{os.sep}", "").replace(f"{Path.home()}{os.sep}", f"~{os.sep}")
+    home = os.path.expanduser("~")  # "~" itself for a user without a home folder, where Path.home() would raise
+    return text.replace(f"{ROOT}{os.sep}", "").replace(f"{home}{os.sep}", f"~{os.sep}")
 
 
 def last_line(stderr):
@@ -111,11 +118,28 @@ def last_line(stderr):
     return next((line.strip() for line in reversed(re.split(r"[\r\n]+", text)) if line.strip()), "")
 
 
+def wait_measured(process):
+    """Wait for a process to end; return the most memory that it held at a time, in 10^6 bytes.
+
+    None where the system does not report it (Windows), and where it is less than this process has held: Linux starts
+    the count of a child with what its parent has held, so there it would be the parent's.
+    """
+    if resource is None:
+        process.wait()
+        return None
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if usage.ru_maxrss <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 1024:
+        return None
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
 def run_answer(script, options):
     """Run one answer to its end. Its stdout is ours; its stderr is passed on to a terminal as it comes.
 
-    Returns '' when it ended well, else one line that says why not.
+    Returns one line that says why it failed, '' when it ended well; and {"seconds", "peak_memory_mb"} of the whole run.
     """
+    start = time.perf_counter()
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": str(shutil.get_terminal_size().columns)}
     process = subprocess.Popen(
         [sys.executable, str(script), *options], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
@@ -128,7 +152,8 @@ def run_answer(script, options):
             if sys.stderr.isatty():
                 sys.stderr.buffer.write(chunk)
                 sys.stderr.flush()
-        status = process.wait()
+        memory = wait_measured(process)
+        status, measured = process.returncode, {"seconds": time.perf_counter() - start, "peak_memory_mb": memory}
     finally:
         if process.poll() is None:
             process.terminate()
@@ -143,8 +168,26 @@ def run_answer(script, options):
         sys.stderr.write(re.sub(r"[^\n]*\r(?!\n)", "", tail.decode("utf-8", errors="replace")))
         sys.stderr.flush()
     if status < 0:
-        return f"ended by {signal.Signals(-status).name}: {last_line(tail)}"
-    return (last_line(tail) or f"exit status {status}, without a word") if status else ""
+        return f"ended by {signal.Signals(-status).name}: {last_line(tail)}", measured
+    return (last_line(tail) or f"exit status {status}, without a word") if status else "", measured
+
+
+def find_version(module):
+    """The installed version of what is imported as `module`, found without importing it; None where there is none."""
+    distributions = importlib.metadata.packages_distributions().get(module)  # tensorflow is also in tensorflow-cpu
+    return importlib.metadata.version(distributions[0]) if distributions else None
+
+
+def find_backend():
+    """What the Keras answers compute with, and its version, as in "tensorflow 2.21.0"."""
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    return " ".join(filter(None, (backend, find_version(backend))))
+
+
+def count_lines(script):
+    """Lines of a script that are neither blank nor a comment alone."""
+    code = script.read_text(encoding="utf-8").splitlines()
+    return sum(bool(line.strip()) and line.strip()[0] != "#" for line in code)
 
 
 def read_losses(path):
@@ -163,7 +206,7 @@ def read_losses(path):
     return losses
 
 
-def compare_framework(framework, script, out, options):
+def compare_framework(exercise, framework, script, out, options):
     """Run one framework's answer in a folder free of earlier results, and read what it wrote: a Result."""
     result = Result(framework, out)
     if script is None:
@@ -175,17 +218,20 @@ def compare_framework(framework, script, out, options):
         if folder.exists():
             shutil.rmtree(folder)
     out.mkdir(parents=True, exist_ok=True)
-    result.error = shorten(run_answer(script, [*options, "--out", str(out)]))
+    error, measured = run_answer(script, [*options, "--out", str(out)])
+    result.error = shorten(error)
     if result.error:
         return result
     try:
         result.metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
         result.losses = read_losses(out / "loss.csv")
-        code = script.read_text(encoding="utf-8").splitlines()
-        result.metrics["lines"] = sum(bool(line.strip()) and line.strip()[0] != "#" for line in code)
-        versions = dict(result.metrics.get("versions") or {})
-        result.metrics["version"] = versions.pop(framework, None)
-        result.metrics["backend"] = next((name for name in ("tensorflow", "jax", "torch") if name in versions), None)
+        result.metrics |= measured | {
+            "version": find_version(MODULES.get(framework, framework)),
+            "backend": find_backend() if framework == "keras" else None,
+            "device": result.metrics.get("options", {}).get("device"),
+            "parameters": exercise.parameters,
+            "lines": count_lines(script),
+        }
         build_rows([result])  # what the table cannot show is found here, not when the others wait for their page
     except FileNotFoundError:
         result.error = "ended well, but wrote no metrics.json"
@@ -216,48 +262,114 @@ def build_rows(results):
     return rows
 
 
-def describe_difference(curves):
+def find_differences(curves):
+    """How far the curves {framework: {iteration: loss}} lie apart: {iteration: (difference, one, other)}, ascending.
+
+    That is the largest relative difference of any two frameworks that both have a finite loss at that iteration, and
+    the two. Iterations at which fewer than two have one are left out.
+    """
+    differences = {}
+    for iteration in sorted(set().union(*curves.values())):
+        losses = {name: curve.get(iteration, math.nan) for name, curve in curves.items()}
+        pairs = itertools.combinations([name for name, loss in losses.items() if math.isfinite(loss)], 2)
+        relative = [
+            (abs(losses[one] - losses[other]) / (max(abs(losses[one]), abs(losses[other])) or 1), one, other)
+            for one, other in pairs
+        ]
+        if relative:
+            differences[iteration] = max(relative, key=lambda entry: entry[0])
+    return differences
+
+
+def find_crossing(differences):
+    """The first iteration at which two curves are further apart than CLOSE; None where there is none."""
+    return next((iteration for iteration, (relative, *_) in differences.items() if relative > CLOSE), None)
+
+
+def describe_curves(curves):
     """Sentences on how far any two of the curves {framework: {iteration: loss}} lie apart; [] without two curves."""
     if len(curves) < 2:
         return []
-    differences = []
-    for (first, one), (second, other) in itertools.combinations(curves.items(), 2):
-        for iteration in sorted(one.keys() & other.keys()):
-            difference = abs(one[iteration] - other[iteration])
-            if math.isfinite(difference):
-                relative = difference / (max(abs(one[iteration]), abs(other[iteration])) or 1.0)
-                place = f"{first} and {second} at iteration {iteration}"
-                differences.append((difference, relative, place, iteration))
-    sentences = []
+    differences = find_differences(curves)
+    sentences, crossing = [], find_crossing(differences)
     if not differences:
         sentences.append("No two curves have a finite loss at the same iteration, so there is nothing to compare.")
-    elif not any(difference for difference, *_ in differences):
+    elif not any(relative for relative, *_ in differences.values()):
         sentences.append("No difference between any two loss curves, to the last digit written.")
     else:
-        absolute, relative = (max(differences, key=lambda entry, place=place: entry[place]) for place in (0, 1))
-        sentences.append(
-            f"Largest difference between any two loss curves: {absolute[0]:.2g}, or "
-            f"{100 * absolute[1]:.3g} % of the loss, between {absolute[2]}."
-        )
-        if relative[2] != absolute[2]:
-            sentences.append(
-                f"Largest in proportion to the loss: {100 * relative[1]:.3g} %, or {relative[0]:.2g}, "
-                f"between {relative[2]}."
-            )
-        early = [relative for _, relative, _, iteration in differences if iteration <= EARLY]
-        if early and len(early) < len(differences):
-            sentences.append(f"Over the first {EARLY} iterations the curves agree to {max(early):.1g} of the loss.")
+        where = max(differences, key=lambda iteration: differences[iteration][0])
+        relative, *pair = differences[where]
+        losses = ", ".join(f"{curves[name][where]:.4g} in {FRAMEWORKS[name]}" for name in pair)
+        largest = f"Largest difference: {100 * relative:.2g} %, at iteration {where} ({losses})."
+        if crossing == min(differences):
+            sentences += [
+                f"Already the losses of iteration {crossing} are more than {100 * CLOSE:g} % apart, "
+                "which rounding does not explain.",
+                largest,
+            ]
+        elif crossing is None:
+            sentences += [f"The loss curves agree to {100 * CLOSE:g} % over the whole run.", largest, DOUBLE]
+        else:
+            _, *pair = differences[crossing]
+            before = max(iteration for iteration in differences if iteration < crossing)
+            sentences += [
+                f"The loss curves agree to {100 * CLOSE:g} % up to iteration {before}; at iteration {crossing} the "
+                f"first two, {' and '.join(FRAMEWORKS[name] for name in pair)}, are further apart.",
+                f"{largest} That is rounding in single precision, which training amplifies. {DOUBLE}",
+            ]
     if len({frozenset(losses) for losses in curves.values()}) > 1:
-        lengths = ", ".join(f"{framework} {len(losses)}" for framework, losses in curves.items())
+        lengths = ", ".join(f"{FRAMEWORKS[framework]} {len(losses)}" for framework, losses in curves.items())
         sentences.append(f"The curves differ in length ({lengths}); any two are compared where both have a loss.")
     for framework, losses in curves.items():
         broken = [iteration for iteration, loss in losses.items() if not math.isfinite(loss)]
         if broken:
             sentences.append(
-                f"{framework}: the loss is not a finite number at {len(broken)} of {len(losses)} "
+                f"{FRAMEWORKS[framework]}: the loss is not finite at {len(broken)} of {len(losses)} "
                 f"iterations, first at {min(broken)}."
             )
     return sentences
+
+
+def read_spread(exercise):
+    """What seeds alone do to the mIoU of an exercise, as benchmarks/seeds.py measured it; None where it is not known.
+
+    {"framework": "pytorch", "miou": [0.78, 0.79], "seeds": [0, 1], "iterations": 700}, of assets/results.json.
+    """
+    path = ROOT / find_subject(exercise.subject, ROOT / "exercises.toml").folder / "assets" / "results.json"
+    try:
+        spread = json.loads(path.read_text(encoding="utf-8"))["spread"][exercise.name]
+        right = spread["framework"] in FRAMEWORKS and len(spread["miou"]) == len(spread["seeds"]) > 1
+        right &= all(map(math.isfinite, spread["miou"])) and all(isinstance(seed, int) for seed in spread["seeds"])
+        return spread if right else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def describe_results(exercise, results, options):
+    """Sentences on how far the mIoU of the results lie apart, beside what seeds alone do; [] without two of them."""
+    mious = [result.metrics["miou"] for result in results if result.metrics.get("miou") is not None]
+    if len(mious) < 2:
+        return []
+    apart = max(mious) - min(mious)
+    own_data = options.data in (None, (ROOT / "Dataset").resolve())  # seeds were measured on nothing else
+    spread = read_spread(exercise) if own_data else None
+    here = f"the {NUMBER_WORDS[len(mious)]} frameworks here"
+    if spread is None:
+        data = "" if own_data else f" --data {shorten(shlex.quote(str(options.data)))}"
+        return [
+            f"In mIoU {here} lie {apart:.3f} apart. How much it varies with the seed alone, "
+            f"`python benchmarks/seeds.py --exercises {exercise.name}{data}` measures."
+        ]
+    low, high, seeds = min(spread["miou"]), max(spread["miou"]), spread["seeds"]
+    in_turn = seeds == list(range(seeds[0], seeds[-1] + 1))
+    named = f"{seeds[0]} to {seeds[-1]}" if in_turn else ", ".join(map(str, seeds))
+    there, mine = spread.get("iterations"), options.iterations
+    more = "no further than the seeds" if apart <= high - low else "further than the seeds"
+    return [
+        f"Over seeds {named}, {FRAMEWORKS[spread['framework']]} reached an mIoU of {low:.3f} to {high:.3f}"
+        + (f" (in {there} iterations; here {mine})" if there and there != mine else "")
+        + f"; {here} lie {apart:.3f} apart, {more}."
+    ]
 
 
 # ---- pictures ----
@@ -328,8 +440,8 @@ def make_grid(results, data):
     predictions = {}
     for result in results:
         files = list_images(result.out / "predictions")
-        predictions[result.framework] = {name.removeprefix("test/"): path for name, path in files.items()}
-    plots = {result.framework: list_images(result.out / "pictures") for result in results}
+        predictions[result.title] = {name.removeprefix("test/"): path for name, path in files.items()}
+    plots = {result.title: list_images(result.out / "pictures") for result in results}
     predicted = [name for name in images if any(name in files for files in predictions.values())]
     plotted = sorted(set().union(*plots.values()))
     names = predicted or [name for name in plotted if name.startswith("test/")] or plotted
@@ -374,48 +486,65 @@ def themed(dark):
     return matplotlib.rc_context(settings)
 
 
-def list_charts(curves):
-    """The charts to draw of the loss curves: [(title, {framework: {iteration: number}}, scale)]; [] without curves."""
-    charts = [("loss", curves, "linear")] if curves else []
-    if len(curves) > 1:
-        (reference, first), *others = curves.items()
-        departures = {}
-        for framework, losses in others:
-            departure = {iteration: abs(loss - first.get(iteration, math.nan)) for iteration, loss in losses.items()}
-            # No difference at all has no place on a log scale.
-            departures[framework] = {iteration: value for iteration, value in departure.items() if 0 < value < math.inf}
-        if any(departures.values()):
-            charts.append((f"absolute difference from {reference}", departures, "log"))
-    return charts
-
-
-def draw_chart(axes, chart, dark):
-    """Draw one entry of list_charts for a light ground (0) or a dark one (1)."""
-    title, curves, scale = chart
+def draw_losses(axes, curves, dark):
+    """Draw the curves {framework: {iteration: loss}} for a light ground (0) or a dark one (1)."""
     for framework, curve in curves.items():
         width, dashes, *colours = LINES[framework]
         style = {"linewidth": width, "linestyle": dashes, "color": colours[dark]}
         if len(curve) < 50:  # of a single point there is no line to see
             style |= {"marker": "o", "markersize": width + 1}
-        axes.plot(curve.keys(), curve.values(), label=framework, **style)
-    axes.set(title=title, xlabel="iteration", yscale=scale)
-    if scale == "log":  # whole decades need no labels between them
-        exponents = np.log10([value for curve in curves.values() for value in curve.values()])
-        axes.set_ylim(10 ** np.floor(exponents.min()), 10 ** np.floor(exponents.max() + 1))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.plot(curve.keys(), curve.values(), label=FRAMEWORKS[framework], **style)
+    axes.set(title="loss", xlabel="iteration")
     axes.legend(handlelength=4)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+
+
+def draw_differences(axes, curves, dark):
+    """Draw what find_differences gives by iteration, and mark where it first is more than CLOSE."""
+    differences = find_differences(curves)
+    # No difference at all has no place on a log scale: the line has a gap there.
+    values = [relative or math.nan for relative, *_ in differences.values()]
+    axes.plot(differences.keys(), values, color=LINES["tensorflow"][2 + dark], linewidth=1.2, marker=".", markersize=3)
+    exponents = np.log10([CLOSE / 10, CLOSE, *(value for value in values if value > 0)])
+    bottom, top = 10 ** np.floor(exponents.min()), 10 ** np.ceil(exponents.max() + 0.01)
+    axes.set(title="largest difference of any two losses", xlabel="iteration", yscale="log", ylim=(bottom, top))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.9f}".rstrip("0").rstrip(".") + " %"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    mark = {"color": LINES["keras"][2 + dark], "linewidth": 1.2}
+    axes.axhline(CLOSE, linestyle="--", **mark)
+    crossing = find_crossing(differences)
+    if crossing is not None:
+        axes.axvline(crossing, linestyle=":", **mark)
+        early = crossing < (min(differences) + max(differences)) / 2
+        # Where the curve is not: below the line after the crossing, above it before.
+        place = {"xytext": (5, 5) if early else (-5, -5), "ha": "left" if early else "right"}
+        text = f"over {100 * CLOSE:g} % at iteration {crossing}"
+        place |= {"va": "bottom" if early else "top", "textcoords": "offset points", "fontsize": 9}
+        axes.annotate(text, (crossing, bottom if early else top), **place)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+
+
+def list_charts(curves):
+    """The charts to draw of the curves {framework: {iteration: loss}}: [(what it shows, function that draws it)]."""
+    charts = []
+    if curves:
+        names = ", ".join(FRAMEWORKS[name] for name in curves)
+        charts.append((f"Chart of the loss by iteration: {names}", draw_losses))
+    if any(relative for relative, *_ in find_differences(curves).values()):
+        about = "Chart of the largest relative difference of any two losses by iteration, on a log scale"
+        charts.append((about, draw_differences))
+    return charts
 
 
 def render_charts(curves):
     """The charts of the page: [(alternative text, light SVG, dark SVG)], the SVG as data URIs."""
     rendered = []
-    for chart in list_charts(curves):
-        rendered.append([f"Chart of {chart[0]} by iteration: {', '.join(chart[1])}"])
+    for about, draw in list_charts(curves):
+        rendered.append([about])
         for dark in (0, 1):
             with themed(dark):
                 figure = Figure(figsize=(5.2, 3.7), layout="constrained")
-                draw_chart(figure.add_subplot(), chart, dark)
+                draw(figure.add_subplot(), curves, dark)
                 buffer = io.BytesIO()
                 figure.savefig(buffer, format="svg")
             rendered[-1].append(to_data_uri(buffer.getvalue(), "image/svg+xml"))
@@ -443,9 +572,9 @@ def draw_comparison(title, sentences, curves, grid):
 
         figure.text(margin / width, 1 - 0.38 / height, title, fontsize=12, fontweight="bold")
         figure.text(margin / width, 1 - 0.6 / height, " ".join(sentences[:1]), fontsize=9)
-        for number, chart in enumerate(charts):
+        for number, (_, draw) in enumerate(charts):
             share = (width - 2 * margin) / len(charts)
-            draw_chart(place(margin + 0.5 + share * number, 1.05, share - 0.6, 2.1), chart, dark=0)
+            draw(place(margin + 0.6 + share * number, 1.05, share - 0.7, 2.1), curves, dark=0)
         top = below_charts + 0.2
         for row, high in zip(rows, heights, strict=True):
             for number, cell in enumerate(row):
@@ -464,29 +593,30 @@ def draw_comparison(title, sentences, curves, grid):
 
 def write_whole(path, content):
     """Write bytes aside and rename, so that whoever opens the file never sees half of it."""
-    aside = path.with_name(path.name + ".part")
-    aside.write_bytes(content)
-    aside.replace(path)
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(content)
+    part.replace(path)
 
 
 def write_comparison(options, results, facts, command):
     """Print the table to the terminal, and write comparison.png and index.html to the folder options.out."""
     good = [result for result in results if not result.error]
     curves = {result.framework: result.losses for result in good if result.losses}
-    rows, sentences = build_rows(results), describe_difference(curves)
+    rows = build_rows(results)
+    sentences = [*describe_curves(curves), *describe_results(options.exercise, good, options)]
 
-    table = Table("", box=box.SIMPLE_HEAD, title=options.exercise, title_justify="left")
+    table = Table("", box=box.SIMPLE_HEAD, title=options.exercise.name, title_justify="left")
     for result in results:
-        table.add_column(Text(result.framework, style="dim strike" if result.error else ""), justify="right")
+        table.add_column(Text(result.title, style="dim strike" if result.error else ""), justify="right")
     for label, cells in rows:
         table.add_row(Text(label), *(Text(text, style="bold green" if marked else "") for text, marked in cells))
     if rows:
         Console().print(table)
-    for line in [*(f"{result.framework} failed: {result.error}" for result in results if result.error), *sentences]:
+    for line in [*(f"{result.title} failed: {result.error}" for result in results if result.error), *sentences]:
         print(line)
 
     grid, pictures = make_grid(good, options.data)
-    title = f"{options.exercise}: {', '.join(result.framework for result in good)}"
+    title = f"{options.exercise.name}: {', '.join(result.title for result in good)}"
     comparison = draw_comparison(title, sentences, curves, grid)
     if comparison:
         write_whole(options.out / "comparison.png", comparison)
@@ -495,10 +625,19 @@ def write_comparison(options, results, facts, command):
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     templates = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     page = templates.get_template("compare.html").render(
-        {"exercise": options.exercise, "results": results, "rows": rows, "sentences": sentences, "grid": grid}
-        | {"charts": render_charts(curves), "pictures": pictures, "facts": facts, "command": command}
+        exercise=options.exercise.name,
+        results=results,
+        rows=rows,
+        sentences=sentences,
+        charts=render_charts(curves),
+        close=f"{100 * CLOSE:g}",
+        grid=grid,
+        pictures=pictures,
+        facts=facts,
+        command=command,
     )
-    write_whole(options.out / "index.html", page.encode("utf-8"))
+    # A file name that is not UTF-8 has surrogates in it, which no encoding takes.
+    write_whole(options.out / "index.html", page.encode("utf-8", errors="backslashreplace"))
 
 
 # ---- options ----
@@ -523,10 +662,12 @@ def at_least(least):
 
 
 def default_iterations(script):
-    """Return how many iterations an answer takes on a CPU unless told, as its constants say; None if they do not."""
+    """Return how many iterations an answer takes by default, as its NUMBERS say; None where they do not."""
     for node in ast.parse(script.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("ON_CPU", "DEFAULTS"):
-            return ast.literal_eval(node.value).get("iterations")
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "NUMBERS":
+            for name, value in zip(node.value.keys, node.value.values, strict=True):
+                if ast.literal_eval(name) == "iterations":
+                    return ast.literal_eval(value.elts[0])
     return None
 
 
@@ -536,7 +677,10 @@ def takes_data(script):
 
 
 def parse_options(arguments):
-    """Read the options, and add `scripts`, {framework: path or None}; a wrong one ends in one line and status 2."""
+    """Read the options, and add `scripts`, {framework: path or None}; a wrong one ends in one line and status 2.
+
+    exercise is then an entry of exercises.toml.
+    """
     parser = Parser(
         prog=Path(__file__).name,
         description=__doc__,
@@ -550,31 +694,41 @@ def parse_options(arguments):
     parser.add_argument("--frameworks", default=" ".join(FRAMEWORKS), metavar="'A B'", help="default: all four")
     parser.add_argument("--data", type=Path, metavar="DIR", help="default: Dataset/, where the answers take one")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: the answers' own")
-    parser.add_argument("--answers", type=Path, metavar="DIR", help="default: every Question_*/answers/")
+    parser.add_argument("--answers", type=Path, metavar="DIR", help="default: those of the repository")
     parser.add_argument(
         "--out", type=Path, default=ROOT / "outputs/compare", metavar="DIR", help="default: outputs/compare/"
     )
     options = parser.parse_args(arguments)
-    folders = [options.answers] if options.answers else sorted(ROOT.glob("Question_*/answers"))
-    answers = find_answers(folders)
-    if options.exercise not in answers:
-        parser.error(f"--exercise: there is no {options.exercise!r}; there is {', '.join(answers) or 'none at all'}")
+    try:
+        options.exercise = find_exercise(options.exercise, ROOT / "exercises.toml")
+    except UnknownExercise as error:
+        parser.error(f"--exercise {error}")
+    except ValueError as error:  # exercises.toml is malformed
+        parser.error(str(error))
     asked = options.frameworks.replace(",", " ").split()
     unknown = set(asked) - set(FRAMEWORKS)
     if unknown or not asked:
         parser.error(f"--frameworks: there is no {min(unknown, default='')!r}; there is {', '.join(FRAMEWORKS)}")
-    options.scripts = {name: answers[options.exercise].get(name) for name in FRAMEWORKS if name in asked}
+    options.scripts = {}
+    for name in FRAMEWORKS:
+        if name in asked:
+            path = answer_path(options.exercise, name, ROOT)
+            path = options.answers / path.name if options.answers else path
+            options.scripts[name] = path if path.exists() else None
+    if not any(options.scripts.values()):
+        where = shorten(str(options.answers or path.parent))
+        parser.error(f"--answers: there is no {path.name}, nor one of another framework, in {where}")
     if any(takes_data(path) for path in options.scripts.values() if path):
         options.data = options.data or ROOT / "Dataset"
         if not options.data.is_dir():
             parser.error(f"--data: no such folder: {options.data}")
         options.data = options.data.resolve()
     elif options.data and any(options.scripts.values()):
-        parser.error(f"--data: the answers to {options.exercise} make their own data: leave it out")
+        parser.error(f"--data: the answers to {options.exercise.name} make their own data: leave it out")
     if options.iterations is None:
         own = [default_iterations(path) for path in options.scripts.values() if path]
         options.iterations = min([MOST_ITERATIONS, *filter(None, own)])
-    options.out = options.out.resolve() / options.exercise
+    options.out = options.out.resolve() / options.exercise.name
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -586,13 +740,14 @@ def state_facts(options, results, arguments):
     """What was run and on what, [(name, text)], and the command line that repeats it."""
 
     def stated(key):
-        values = [getattr(options, key), *(result.metrics.get(key) for result in results)]
-        return ", ".join(dict.fromkeys(str(value) for value in values if value is not None)) or UNKNOWN
+        values = [result.metrics.get("options", {}).get(key) for result in results]
+        values = [value for value in values if value is not None] or [getattr(options, key)]
+        return ", ".join(dict.fromkeys("the default" if value is None else str(value) for value in values))
 
     machine = f"{os.cpu_count()} cores"
     if hasattr(os, "sysconf"):  # not on Windows
         machine += f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB of memory"
-    facts = [("exercise", options.exercise), *((key, stated(key)) for key in ("iterations", "seed", "device"))]
+    facts = [("exercise", options.exercise.stem), *((key, stated(key)) for key in ("iterations", "seed", "device"))]
     data = shorten(f"{options.data}{os.sep}") if options.data else "made by the answers"
     facts += [("data", data), ("machine", machine)]
     facts += [("date", datetime.datetime.now().strftime("%Y-%m-%d %H:%M"))]
@@ -601,6 +756,8 @@ def state_facts(options, results, arguments):
 
 def main(arguments):
     """Run the comparison; returns the exit status."""
+    if hasattr(sys.stdout, "reconfigure"):  # a name that is not UTF-8, a terminal that has not all letters
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = parse_options(arguments)
     passed_on = []
     for name in ("data", "iterations", "seed", "device"):
@@ -613,7 +770,7 @@ def main(arguments):
             turn = f"[{number}/{len(options.scripts)}] {framework}"
             print(f"{turn}: running {shorten(str(script))}" if script else turn, flush=True)
             start = time.perf_counter()
-            result = compare_framework(framework, script, options.out / framework, passed_on)
+            result = compare_framework(options.exercise, framework, script, options.out / framework, passed_on)
             end = f"failed: {result.error}" if result.error else f"done in {time.perf_counter() - start:.0f} s"
             print(f"{turn}: {end}", flush=True)
             results.append(result)
@@ -629,7 +786,7 @@ def main(arguments):
         return 1
     print(f"page: {shorten(str(page))}")
     if all(result.error for result in results):
-        print(f"compare.py: no answer to {options.exercise} ended well", file=sys.stderr)
+        print(f"compare.py: no answer to {options.exercise.name} ended well", file=sys.stderr)
         return 1
     return 0
 

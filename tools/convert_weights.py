@@ -1,18 +1,18 @@
 """Turn the weights that an answer saved in one framework into those of the same exercise in another.
 
-    python tools/convert_weights.py outputs/unetlike_pytorch outputs/converted_keras
-    python Question_semaseg/answers/unetlike_keras.py --test --out outputs/converted_keras
+    python tools/convert_weights.py outputs/11_unetlike_pytorch outputs/converted_keras
+    python Question_semaseg/answers/11_unetlike_keras.py --test --out outputs/converted_keras
 
 FROM is a folder that an answer has written, by its --out or outputs/<script>. TO is made if need be, and may not hold
-what was trained; its name ends in the framework that it is for, or --framework tells. Each framework loads and saves
-its own file by the answer's own functions, in a process of its own; between them the numbers lie in one common layout:
-kernels (out, in, height, width), and (out, in) where a layer multiplies by a matrix. A network that was trained with
-options of its own, such as --order 3 or --channels 20 24 16, needs the same here; they go to the answers as they stand.
+a run; its name ends in the framework that it is for, or --framework tells. Each framework loads and saves its own file
+by the answer's own functions, in a process of its own; between them the numbers lie in one common layout: kernels
+(out, in, height, width), and (out, in) where a layer multiplies by a matrix. Options that change the network, such as
+--order 3 or --channels 20 24 16, are read from the metrics.json of FROM.
 """
 
 import argparse
-import importlib.util
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -20,9 +20,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from exercises import FRAMEWORKS, answer_path, load_answer, read_exercises
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-FRAMEWORKS = ("pytorch", "tensorflow", "keras", "chainer")
 # The common layout of each kind of kernel, as axes of each framework's own.
 AXES = {
     "pytorch": {"conv": (0, 1, 2, 3), "transposed": (1, 0, 2, 3), "linear": (0, 1)},
@@ -38,20 +37,29 @@ def stop(message):
     raise SystemExit(2)
 
 
-def find_answer(exercise, framework):
-    """Return the path of the answer to an exercise in a framework."""
-    paths = list(REPOSITORY.glob(f"Question_*/answers/{exercise}_{framework}.py"))
-    if not paths:
-        stop(f"{exercise}: there is no answer {exercise}_{framework}.py: FROM must be written by an answer")
-    return paths[0]
+def read_metrics(folder):
+    """Return the exercise, the framework and {option: [values]} of what an answer has written to a folder.
 
-
-def load_script(path):
-    """Import an answer as a module; it does nothing until it is called."""
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
-    return script
+    Only the options that change the network count. A metrics.json may come from anyone, and what it names is imported
+    and run: so its answer must be one of exercises.toml to the letter. ValueError, which names the file, where it is
+    not, where there is no such file, or where a value is none of an option.
+    """
+    path = folder / "metrics.json"
+    answers = {f"{each.stem}_{framework}": (each, framework) for each in read_exercises() for framework in FRAMEWORKS}
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        answer, trained_with = str(metrics["answer"]), dict(metrics.get("options", {}))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: cannot be read, or does not name an answer") from error
+    if answer not in answers:
+        raise ValueError(f"{path}: answer {answer[:60]!r}: there is no such answer")
+    exercise, framework = answers[answer]
+    options = {}
+    for name in [name for name in exercise.network_options if name in trained_with]:
+        options[name] = re.sub(r"[\[\](),]", " ", str(trained_with[name])).split()  # of "[7, 5]" or "(7, 5)": 7 5
+        if not options[name] or not all(re.fullmatch(r"[A-Za-z0-9_]+", value) for value in options[name]):
+            raise ValueError(f"{path}: options: {name} {str(trained_with[name])[:60]!r}: not a value of an option")
+    return exercise, framework, options
 
 
 def find_layers(framework, part):
@@ -146,14 +154,13 @@ def set_weights(framework, network, weights):
             array.assign(new)
 
 
-def run_child(part, script, folder, numbers, more):
+def run_child(part, exercise, framework, folder, numbers, arguments):
     """Export to, or import from, an .npz file of numbers, in a process that sees this one framework."""
-    framework = script.stem.rpartition("_")[2]
-    sys.argv = [str(script), "--device", "cpu", *more]
-    answer = load_script(script)
-    if not hasattr(answer, "build_network"):
-        stop(f"{script.name}: this exercise trains nothing, so it has no weights")
-    network = answer.build_network(np.random.default_rng(0), answer.read_options())
+    script = answer_path(exercise, framework)
+    sys.argv = [str(script), "--device", "cpu", *arguments]
+    answer = load_answer(script)
+    options = answer.read_options()
+    network = answer.build_network(np.random.default_rng(0), options)
     if part == "export":
         answer.load_weights(network, folder)
         np.savez(numbers, **get_weights(framework, network))
@@ -165,53 +172,79 @@ def run_child(part, script, folder, numbers, more):
             stop(f"{script.name}: its network is another than the one whose weights FROM has")
     try:
         answer.save_weights(network, folder)
-        metrics = json.dumps({"exercise": answer.EXERCISE, "framework": framework})
-        answer.write_whole(folder / "metrics.json", lambda aside: aside.write_text(metrics + "\n"))
+        metrics = {"answer": script.stem}
+        metrics["options"] = {name: str(vars(options)[name]) for name in exercise.network_options}
+        text = json.dumps(metrics, indent=2) + "\n"
+        answer.write_whole(folder / "metrics.json", lambda part: part.write_text(text, encoding="utf-8"))
     except OSError as error:
         stop(f"{error}: choose another folder for TO")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.error = stop
     parser.add_argument("source", metavar="FROM", type=Path, help="folder that holds the weights")
     parser.add_argument("target", metavar="TO", type=Path, help="folder to write the converted weights to")
-    parser.add_argument("--framework", choices=FRAMEWORKS, help="of TO (told by the end of its name)")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
-    options, more = parser.parse_known_args()
+    parser.add_argument("--framework", choices=FRAMEWORKS, help="of TO (by default the end of its name)")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    try:
+        names = dict.fromkeys(name for exercise in read_exercises() for name in exercise.network_options)
+    except ValueError as error:  # exercises.toml is malformed
+        stop(error)
+    for name in names:
+        parser.add_argument(f"--{name}", nargs="+", metavar="...", help="as FROM was trained with (read from FROM)")
+    options = parser.parse_args()
+    source, target = options.source, options.target
+    try:
+        exercise, source_framework, network_options = read_metrics(source)
+    except ValueError as error:
+        stop(f"{error}: FROM must be a folder that an answer has written")
+    if not exercise.trains:
+        stop(f"{source}: is of {exercise.name}, which trains nothing: there are no weights to convert")
+    for name in names:
+        given = vars(options)[name]
+        if given and name not in exercise.network_options:
+            stop(f"--{name}: {exercise.name} has no such option: leave it out")
+        trained_with = network_options.get(name, given)
+        if given and given != trained_with:
+            stop(f"--{name} {' '.join(given)}: FROM was trained with --{name} {' '.join(trained_with)}: leave it out")
+        if given:
+            network_options[name] = given
+    framework = options.framework or target.name.rpartition("_")[2]
+    if framework not in FRAMEWORKS:
+        stop(f"{target}: its name ends in no framework: give --framework {', '.join(FRAMEWORKS)}")
+    if target.resolve() == source.resolve():
+        stop(f"{target}: is FROM itself: choose another folder for TO")
+    if (target / "metrics.json").exists():
+        try:
+            other = read_metrics(target)[0].name
+        except ValueError:
+            other = "something else"
+        if other != exercise.name:
+            stop(f"{target}: holds what {other} gave, and FROM is of {exercise.name}: choose another folder for TO")
+    if (target / "loss.csv").exists():
+        stop(f"{target}: holds a training's weights, which would be lost: choose another folder for TO")
+    for script in (answer_path(exercise, source_framework), answer_path(exercise, framework)):
+        if not script.exists():
+            stop(f"{script}: there is no such file: restore it, to convert from and to it")
+    arguments = [text for name, values in network_options.items() for text in (f"--{name}", *values)]
     if options.child:
-        part, script, numbers = options.child
-        run_child(part, Path(script), options.source if part == "export" else options.target, numbers, more)
+        part, numbers = options.child
+        side = (source_framework, source) if part == "export" else (framework, target)
+        run_child(part, exercise, *side, numbers, arguments)
         return
-    metrics_path = options.source / "metrics.json"
-    try:
-        metrics = json.loads(metrics_path.read_text(encoding="utf-8"))
-        exercise, source = metrics["exercise"], metrics["framework"]
-    except (OSError, ValueError, KeyError, TypeError):
-        stop(f"{metrics_path}: cannot be read: FROM must be a folder that a trained answer has written")
-    target = options.framework or options.target.name.rpartition("_")[2]
-    if target not in FRAMEWORKS:
-        stop(f"{options.target}: its name ends in no framework: give --framework {', '.join(FRAMEWORKS)}")
-    try:
-        other = json.loads((options.target / "metrics.json").read_text(encoding="utf-8"))["exercise"]
-    except (OSError, ValueError, KeyError, TypeError):
-        other = exercise  # nothing there, or nothing of an answer's
-    if other != exercise:
-        stop(f"{options.target}: holds what {other} gave, and FROM is of {exercise}: choose another folder for TO")
-    if options.target.resolve() == options.source.resolve():
-        stop(f"{options.target}: is FROM itself: choose another folder for TO")
-    if (options.target / "loss.csv").exists():
-        stop(f"{options.target}: holds a training's weights, which would be lost: choose another folder for TO")
     with tempfile.TemporaryDirectory() as folder:
         numbers = str(Path(folder) / "weights.npz")
-        for part, framework in (("export", source), ("import", target)):
-            command = [sys.executable, __file__, str(options.source), str(options.target)]
-            child = subprocess.run([*command, "--child", part, str(find_answer(exercise, framework)), numbers, *more])
+        for part in ("export", "import"):
+            command = [sys.executable, __file__, str(source), str(target), "--framework", framework, *arguments]
+            child = subprocess.run([*command, "--child", part, numbers])
             if child.returncode:
                 sys.exit(child.returncode)
-    script = find_answer(exercise, target)
-    command = shlex.join([sys.executable, str(script), "--test", "--out", str(options.target), *more])
-    print(f"Written to {options.target}/; try it: {command}")
+    script = answer_path(exercise, framework)
+    command = shlex.join([sys.executable, str(script), "--test", "--out", str(target), *arguments])
+    print(f"Written to {target}/; try it: {command}")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@ with all exercises and frameworks, the drawings in assets/ too.
 
     python tools/draw_figures.py [--exercises "unetlike segnet"] [--frameworks "pytorch keras"]
 
-Every answer runs at its defaults (unet and segnet for more iterations, to find newts), unless outputs/lesson/ holds
-what the same code wrote, from the same newts, under the same requirements.txt. A figure shows two test pictures with
-their truth and what each framework made of them. The numbers of the runs go to assets/results.json beside the answers,
-with a hash of the code that gave them. All exercises take an hour or so on two cores.
+Every answer runs at its defaults (unet and segnet for more iterations, to find newts: see exercises.toml), unless
+outputs/lesson/ holds what an answer of the same fingerprint wrote, from the same newts and under the same requirements.
+A figure shows two test pictures with their truth and what each framework made of them. The numbers of the runs go to
+assets/results.json beside the answers, with the fingerprint of the answer that gave them. All exercises take an hour or
+so on two cores.
 """
 
 import argparse
@@ -17,19 +18,17 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
+import fingerprints
 import numpy as np
 import schematics
 import schematics_graph
+from exercises import FRAMEWORKS, answer_path, find_exercise, find_subject, read_exercises
 from matplotlib.figure import Figure
-from results import code_hash, read_results, write_results
+from results import REPOSITORY, read_results, run_measured, write_results
 from schematics import write_figure
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-FRAMEWORKS = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras", "chainer": "Chainer"}
-ITERATIONS = {"unet": 300, "segnet": 300}  # not the few of a CPU's defaults, which show a falling loss and no newts
 PICTURES = ("madara/madara_0010", "akahara/akahara_0011")
 
 
@@ -37,15 +36,6 @@ def stop(message):
     """End with one line and status 2."""
     print(f"draw_figures.py: {message}", file=sys.stderr)
     raise SystemExit(2)
-
-
-def find_exercises():
-    """Return {exercise: folder of its answers} of those that measure what they predict, in the order of the README."""
-    scripts = sorted(REPOSITORY.glob("Question_*/answers/*_pytorch.py"))
-    predicting = [script for script in scripts if "\ndef measure(" in script.read_text(encoding="utf-8")]
-    found = {script.stem.removesuffix("_pytorch"): script.parent for script in predicting}
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    return dict(sorted(found.items(), key=lambda item: (readme.find(f"`{item[0]}`") % len(readme), item[0])))
 
 
 def find_pictures(outs):
@@ -66,38 +56,58 @@ def inputs_hash():
     return digest.hexdigest()
 
 
-def run_answer(script, out, *more):
+def take_fingerprints(framework, exercises):
+    """Return {exercise: fingerprint} of the answers to exercises in a framework, taken in a process of its own."""
+    command = [sys.executable, fingerprints.__file__, framework, *exercises]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        stop(f"fingerprints.py {framework} ended with: {(done.stderr.splitlines() or [''])[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_answer(script, out, fingerprint, *more):
     """Return the numbers of an answer's run with more options; run it unless out holds what the same run wrote."""
-    code, ran = code_hash(script), out / "code.txt"
-    run = " ".join([code, inputs_hash(), *more])
-    if not ran.exists() or ran.read_text(encoding="utf-8") != run:
+    measured = out / "measured.json"
+    run = {"inputs": inputs_hash(), "more": list(more), "fingerprint": fingerprint}
+    try:
+        kept = json.loads(measured.read_text(encoding="utf-8"))
+        is_same = [kept[key] for key in ("inputs", "more")] == [run[key] for key in ("inputs", "more")]
+        is_same = is_same and not fingerprints.differ(kept["fingerprint"], fingerprint)
+    except (OSError, ValueError, KeyError):
+        is_same = False
+    if not is_same:
         print(" ".join(["running", script.name, *more]), flush=True)
-        ran.unlink(missing_ok=True)  # a run that is broken off must not pass for a whole one
+        measured.unlink(missing_ok=True)  # a run that is interrupted must not pass for a whole one
         # On the CPU everywhere, as a learner without a GPU.
         command = [sys.executable, str(script), "--out", str(out), "--device", "cpu", *more]
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
-        if done.returncode:
-            last = (done.stderr.splitlines() or [""])[-1]
-            stop(f"{script.name} ended with status {done.returncode}: {last}")
-        ran.write_text(run, encoding="utf-8")
+        status, errors, seconds, memory = run_measured(command)
+        if status:
+            stop(f"{script.name} ended with status {status}: {(errors.splitlines() or [''])[-1]}")
+        kept = run | {"seconds": seconds, "peak_memory_mb": memory}
+        measured.write_text(json.dumps(kept), encoding="utf-8")
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     with (out / "loss.csv").open(newline="", encoding="utf-8") as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    options = metrics.pop("options")
+    numbers = {"iterations": len(losses), "seed": int(options["seed"]), "parameters": fingerprint["parameters"]}
+    numbers |= {key: kept[key] for key in ("seconds", "peak_memory_mb")}
     # One batch's loss says little of where training ended; a twentieth of them says more.
     last = losses[-max(1, len(losses) // 20) :]
-    return {"code": code} | metrics | {"first_loss": losses[0], "last_loss": sum(last) / len(last)}
+    numbers |= {"first_loss": losses[0], "last_loss": sum(last) / len(last)}
+    short = fingerprint | {"losses": fingerprint["losses"][: fingerprints.KEPT]}
+    return {name: value for name, value in metrics.items() if name != "answer"} | numbers | {"fingerprint": short}
 
 
-def measure_augmentation(script, out):
+def measure_augmentation(script, out, fingerprint):
     """Measure what each --augment does to an answer, unless out holds what the same code gave."""
     tool, ran = REPOSITORY / "tools/measure_augmentation.py", out.with_suffix(".txt")
-    code = " ".join([code_hash(script), code_hash(tool), inputs_hash()])
-    if not ran.exists() or ran.read_text(encoding="utf-8") != code:
+    run = json.dumps([inputs_hash(), hashlib.sha256(tool.read_bytes()).hexdigest(), fingerprint["losses"][-1]])
+    if not ran.exists() or ran.read_text(encoding="utf-8") != run:
         print(f"measuring --augment with {script.name}", flush=True)
         ran.unlink(missing_ok=True)
         if subprocess.run([sys.executable, str(tool), "--out", str(out), "--device", "cpu"]).returncode:
             stop(f"{tool.name} ended as it says above")
-        ran.write_text(code, encoding="utf-8")
+        ran.write_text(run, encoding="utf-8")
 
 
 def describe_machine():
@@ -110,12 +120,13 @@ def describe_machine():
 def keep_results(path, metrics):
     """Put the numbers of these answers, {answer: numbers}, into a results.json; drop answers that are no more."""
     try:
-        answers = read_results(path)["answers"]
+        results = read_results(path)
     except (OSError, ValueError):
-        answers = {}
+        results = {"answers": {}}
     path.parent.mkdir(parents=True, exist_ok=True)
-    answers = {name: kept for name, kept in answers.items() if (path.parent.parent / f"answers/{name}.py").exists()}
-    write_results(path, {"machine": describe_machine(), "answers": dict(sorted((answers | metrics).items()))})
+    known = {f"{exercise.name}_{framework}" for exercise in read_exercises() for framework in FRAMEWORKS}
+    answers = {name: kept for name, kept in (results["answers"] | metrics).items() if name in known}
+    write_results(path, results | {"machine": describe_machine(), "answers": dict(sorted(answers.items()))})
 
 
 def read_picture(path):
@@ -160,29 +171,38 @@ def draw_exercise(path, outs, metrics):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = stop
-    exercises = find_exercises()
-    parser.add_argument("--exercises", default=" ".join(exercises), help="(%(default)s)")
+    everything = " ".join(exercise.name for exercise in read_exercises() if exercise.predicts)
+    parser.add_argument("--exercises", default=everything, help="(%(default)s)")
     parser.add_argument("--frameworks", default=" ".join(FRAMEWORKS), help="(%(default)s)")
     options = parser.parse_args()
     if not options.exercises.split() or not options.frameworks.split():
         stop("--exercises and --frameworks: name at least one of each")
-    for exercise in options.exercises.split():
-        if exercise not in exercises:
-            stop(f"--exercises: there is no {exercise!r} with predictions; there is {', '.join(exercises)}")
+    try:
+        exercises = [find_exercise(name) for name in options.exercises.split()]
+    except ValueError as error:
+        stop(f"--exercises: {error}")
+    for exercise in exercises:
+        if not exercise.predicts:
+            stop(f"--exercises: {exercise.name} predicts nothing: leave it out")
+    for framework in options.frameworks.split():
+        if framework not in FRAMEWORKS:
+            stop(f"--frameworks: there is no {framework!r}; there is {', '.join(FRAMEWORKS)}")
+    names = [exercise.name for exercise in exercises]
+    prints = {framework: take_fingerprints(framework, names) for framework in options.frameworks.split()}
+    for exercise in exercises:
         outs, metrics = {}, {}
+        more = [word for name, value in exercise.figure_options.items() for word in (f"--{name}", str(value))]
         for framework in options.frameworks.split():
-            if framework not in FRAMEWORKS:
-                stop(f"--frameworks: there is no {framework!r}; there is {', '.join(FRAMEWORKS)}")
-            outs[framework] = REPOSITORY / "outputs/lesson" / f"{exercise}_{framework}"
-            more = ["--iterations", str(ITERATIONS[exercise])] if exercise in ITERATIONS else []
-            script = exercises[exercise] / f"{exercise}_{framework}.py"
-            metrics[framework] = run_answer(script, outs[framework], *more)
-        draw_exercise(exercises[exercise] / f"answer_{exercise}.png", outs, metrics)
-        answers = {f"{exercise}_{framework}": numbers for framework, numbers in metrics.items()}
-        keep_results(exercises[exercise].parent / "assets/results.json", answers)
-    if options.exercises == " ".join(exercises) and options.frameworks == " ".join(FRAMEWORKS):
-        script = exercises["unetlike"] / "unetlike_pytorch.py"
-        measure_augmentation(script, REPOSITORY / "outputs/lesson/augmentation.csv")
+            script = answer_path(exercise, framework)
+            outs[framework] = REPOSITORY / "outputs/lesson" / script.stem
+            metrics[framework] = run_answer(script, outs[framework], prints[framework][exercise.name], *more)
+        subject = REPOSITORY / find_subject(exercise.subject).folder
+        draw_exercise(subject / f"answers/answer_{exercise.name}.png", outs, metrics)
+        answers = {f"{exercise.name}_{framework}": numbers for framework, numbers in metrics.items()}
+        keep_results(subject / "assets/results.json", answers)
+    if options.exercises == everything and options.frameworks == " ".join(FRAMEWORKS):
+        script = answer_path("unetlike", "pytorch")
+        measure_augmentation(script, REPOSITORY / "outputs/lesson/augmentation.csv", prints["pytorch"]["unetlike"])
         for subject in (schematics, schematics_graph):
             for name in subject.FIGURES:
                 print(f"wrote {write_figure(name, subject.ASSETS, subject.FIGURES)}")

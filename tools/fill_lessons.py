@@ -1,13 +1,16 @@
 """Fill the marked regions of the Markdown files with code from the answers and numbers from their runs.
 
 A region begins with one of these comments, on a line of its own, and ends with the next <!-- end -->. What stands
-between is replaced. A name without a dot is a function, a class or a constant; Class.method is a method.
+between is replaced. A name without a dot is a function, a class or a constant; Class.method is a method. An answer is
+named with or without its number: 02_bin_loss_pytorch or bin_loss_pytorch.
 
     <!-- code bin_loss_pytorch build_network compute_loss -->         these pieces of an answer, in this order
-    <!-- new bin_loss_pytorch -->                                     all that this answer teaches
+    <!-- new bin_loss_pytorch -->                                     all pieces that its docstring names as new
     <!-- diff semaseg_loss_pytorch nearest_pytorch build_network -->  what changed in these pieces, old answer first
+    <!-- exercises semaseg -->                                        the exercises of a subject, with their answers
     <!-- results unetlike -->                                         what the answers to an exercise reached
     <!-- results -->                                                  what those to every exercise reached
+    <!-- spread -->                                                   what some reached with other seeds
     <!-- measured losses -->                                          what a benchmark wrote to assets/losses.json
 
     python tools/fill_lessons.py           write them: in README.md and the like at the root, in Dataset/,
@@ -15,6 +18,7 @@ between is replaced. A name without a dot is a function, a class or a constant; 
     python tools/fill_lessons.py --check   write nothing; exit status 1, and a line for each region that is stale
 
 The numbers are those in the assets/ beside the file; for files outside Question_*/, those in Question_semaseg/assets/.
+A region whose numbers have not been measured yet stays as it is, which a line says; the exit status is then 1 as well.
 Status 2, and nothing written, where a marker is wrong.
 """
 
@@ -23,6 +27,7 @@ import ast
 import difflib
 import inspect
 import json
+import os
 import re
 import statistics
 import sys
@@ -30,38 +35,51 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
-from copies import read_pieces
+from copies import read_claims, read_pieces
+from exercises import EXERCISES, FRAMEWORKS, answer_path, find_exercise, find_subject, read_exercises
 from results import REPOSITORY, RESULTS, read_results
 
 FILES = ("[!.]*.md", "Dataset/[!.]*.md", "Question_*/[!.]*.md", "benchmarks/[!.]*.md")
-FRAMEWORKS = {"pytorch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras", "chainer": "Chainer"}
 MARKER = re.compile(r"(?P<indent>\s*)<!--(?P<words>.*)-->\s*\Z")
 FENCE = re.compile(r"\s*(?P<fence>`{3,}(?=[^`]*\Z)|~{3,})")
-EXERCISE = re.compile(r"\|\s*\d+\s*\|\W*(?P<name>\w+)")  # a row of the table of exercises: | 1 | `bin_dataset` | ...
 ENGLISH = {
+    "language": "en",  # the key of exercises.toml for what the learner builds
     "title": "`{exercise}`, {iterations} iterations",
     "losses": "loss",
     "miou": "mIoU",
     "iou": "IoU, {}",
     "iou_newt": "IoU of newt",
-    "mean_digit_iou": "IoU of the digit, mean over pictures",
+    "mean_digit_iou": "IoU of the digit, mean over images",
+    "boundary_accuracy": "accuracy within 1 pixel of a boundary",
     "pixel_accuracy": "pixel accuracy",
     "first_loss": "loss, first iteration",
     "last_loss": "loss, mean of the last 5 %",
-    "seconds": "seconds of training",
+    "seconds": "seconds, whole run",
     "milliseconds_per_iteration": "ms per iteration",
     "peak_memory_mb": "peak memory, MB",
     "exercise": "exercise",
+    "builds": "what you build",
+    "answers": "answers",
     "iterations": "iterations",
     "parameters": "parameters",
     "final_loss": "loss, last iteration",
     "ways": "training",
     "graph_against_cnn": "network",
+    "skip": "network",
+    "seed": "seed {}",
+    "mean": "mean",
+    "deviation": "standard deviation",
+    "spread": "mIoU on the test images, in {}.",
+    "and": " and ",
     "cell": "{miou:.3f}, {seconds:.0f} s",
-    "machine": "mIoU on the test pictures and seconds of training, on {cores} cores with {memory_gb} GiB of memory.",
+    "machine": (
+        "mIoU on the test images, and seconds of the whole run: start, reading, training and testing, "
+        "on {cores} cores with {memory_gb} GiB of memory."
+    ),
 }
 JAPANESE = {
-    "title": "`{exercise}`、{iterations} 回",
+    "language": "ja",
+    "title": "`{exercise}`、{iterations} イテレーション",
     "losses": "損失",
     "cross entropy": "交差エントロピー",
     "class-weighted cross entropy": "クラスで重みを付けた交差エントロピー",
@@ -70,18 +88,21 @@ JAPANESE = {
     "iou": "IoU、{}",
     "iou_newt": "イモリの IoU",
     "mean_digit_iou": "数字の IoU（画像ごとの平均）",
+    "boundary_accuracy": "境界から 1 画素以内の正解率",
     "recall": "再現率",
     "precision": "適合率",
     "pixel_accuracy": "画素の正解率",
-    "first_loss": "損失（最初の一回）",
+    "first_loss": "損失（最初のイテレーション）",
     "last_loss": "損失（最後の 5 % の平均）",
-    "seconds": "学習の秒数",
-    "milliseconds_per_iteration": "一回あたりのミリ秒",
+    "seconds": "全体の秒数",
+    "milliseconds_per_iteration": "1 イテレーションのミリ秒",
     "peak_memory_mb": "最大メモリー（MB）",
     "exercise": "問題",
-    "iterations": "回数",
+    "builds": "作るもの",
+    "answers": "答え",
+    "iterations": "イテレーション",
     "parameters": "パラメーター",
-    "final_loss": "損失（最後の一回）",
+    "final_loss": "損失（最後のイテレーション）",
     "ways": "学習のしかた",
     "as given": "既定値のまま",
     "keep 0.9": "0.9 を残す",
@@ -95,8 +116,23 @@ JAPANESE = {
     "Chebyshev of order 3, 5 x 32": "Chebyshev（K = 3）、5 x 32",
     "Kipf and Welling, 8 x 29": "Kipf と Welling、8 x 29",
     "Chebyshev of order 3, 4 x 26": "Chebyshev（K = 3）、4 x 26",
+    "skip": "ネットワーク",
+    "1 pooling, without skip": "プーリング 1 回、スキップなし",
+    "1 pooling, with skip": "プーリング 1 回、スキップあり",
+    "2 poolings, without skip": "プーリング 2 回、スキップなし",
+    "2 poolings, with skip": "プーリング 2 回、スキップあり",
+    "3 poolings, without skip": "プーリング 3 回、スキップなし",
+    "3 poolings, with skip": "プーリング 3 回、スキップあり",
+    "seed": "シード {}",
+    "mean": "平均",
+    "deviation": "標準偏差",
+    "spread": "テスト画像の mIoU です（{}）。",
+    "and": "、",
     "cell": "{miou:.3f}、{seconds:.0f} 秒",
-    "machine": "テスト画像の mIoU と、学習の秒数です。{cores} コア、メモリー {memory_gb} GiB の計算機で測りました。",
+    "machine": (
+        "テスト画像の mIoU と、全体（起動、読み込み、学習、テスト）の秒数です。"
+        "{cores} コア、メモリー {memory_gb} GiB の計算機で測りました。"
+    ),
     "background": "背景",
     "newt": "イモリ",
     "digit": "数字",
@@ -104,27 +140,37 @@ JAPANESE = {
     "madara": "マダラ",
 }
 ROWS = {"mean_digit_iou": ".3f", "pixel_accuracy": ".3f", "first_loss": ".3f", "last_loss": ".3f", "seconds": ".0f"}
-ROWS |= {"milliseconds_per_iteration": ".0f", "peak_memory_mb": ".0f"}
-COLUMNS = {"parameters": ",", "milliseconds_per_iteration": ".0f", "peak_memory_mb": ".0f"}  # the others: ".3f"
+ROWS |= {"peak_memory_mb": ".0f"}
+COLUMNS = {"parameters": ",", "iterations": ",", "seconds": ".0f", "milliseconds_per_iteration": ".0f"}
+COLUMNS |= {"peak_memory_mb": ".0f"}  # the others: ".3f"
 
 
 class Place(NamedTuple):
-    """Where a marker finds what it shows: the repository, and the folder with the numbers."""
+    """Where a marker finds what it shows: the repository, the folder with the numbers, and the file it stands in."""
 
     repository: Path
     assets: Path
+    page: Path
 
 
 class WrongMarker(Exception):
     """A marker that cannot be filled, or a file that cannot be read; the message says why."""
 
 
+class NotMeasured(Exception):
+    """A marker whose numbers do not exist yet; the message says how to get them."""
+
+
 def find_answer(repository, name):
-    """Return the path of an answer by its name, such as bin_loss_pytorch."""
-    paths = list(repository.glob(f"Question_*/answers/{name}.py"))
-    if len(paths) != 1:
-        raise WrongMarker(f"there are {len(paths)} answers {name}.py: name one of Question_*/answers/")
-    return paths[0]
+    """Return the path of an answer by its name with or without its number, such as bin_loss_pytorch."""
+    exercise, _, framework = name.rpartition("_")
+    try:
+        path = answer_path(find_exercise(exercise, repository / EXERCISES.name), framework, repository)
+    except ValueError as error:
+        raise WrongMarker(f"{name}: {error}") from error
+    if not path.exists():
+        raise WrongMarker(f"there is no {path.name}: add it, or name another answer")
+    return path
 
 
 def read_text(path):
@@ -136,7 +182,7 @@ def read_text(path):
 
 
 def find_source(answer, name):
-    """Return the text of a function, class, constant or Class.method with its decorators; None if there is none."""
+    """Return a function, class, constant or Class.method with decorators and comments above; None if there is none."""
     lines = read_text(answer).splitlines()
     body = ast.parse("\n".join(lines), filename=str(answer)).body
     for part in name.split("."):
@@ -144,8 +190,10 @@ def find_source(answer, name):
         if node is None:
             return None
         body = getattr(node, "body", [])
-    first = min(part.lineno for part in (node, *getattr(node, "decorator_list", [])))
-    return textwrap.dedent("\n".join(lines[first - 1 : node.end_lineno]))
+    first = min(part.lineno for part in (node, *getattr(node, "decorator_list", []))) - 1
+    while first and lines[first - 1].startswith("#"):  # comments above it belong to it
+        first -= 1
+    return textwrap.dedent("\n".join(lines[first : node.end_lineno]))
 
 
 def list_names(node):
@@ -164,13 +212,26 @@ def show_code(place, labels, answer, *names):
     for name, piece in pieces.items():
         if piece is None:
             raise WrongMarker(f"{path.name} has no {name}: name a function, class or constant that it has")
-    return "```python\n" + "\n\n\n".join(pieces.values()) + "\n```"
+    block = ""
+    for before, name in zip([None, *names], names, strict=False):  # constants stand close together
+        between = "\n" if before and before.isupper() and name.isupper() else "\n\n\n"
+        block += (between if before else "") + pieces[name]
+    return f"```python\n{block}\n```"
 
 
 def show_new(place, labels, answer):
-    """Return a block with all pieces that are new in an answer."""
+    """Return a block with all pieces that are new in an answer, by its docstring."""
     path = find_answer(place.repository, answer)
-    return show_code(place, labels, answer, *(p.name for p in read_pieces(path).values() if p.source is None))
+    try:
+        claims, pieces = read_claims(path), read_pieces(path)
+    except ValueError as error:
+        raise WrongMarker(f"{path.name}:{error}") from error
+    if claims is None:
+        raise WrongMarker(f"the docstring of {path.name} does not say what is new: see tools/copies.py")
+    new = [name for name, piece in pieces.items() if piece.source is None and not name.startswith("__")]
+    if not new:
+        raise WrongMarker(f"nothing in {path.name} is new by its docstring: leave the marker out")
+    return show_code(place, labels, answer, *new)
 
 
 def show_difference(place, labels, old_answer, new_answer, *names):
@@ -196,7 +257,7 @@ def split_hunks(old, new):
         hunk = []
         if not hunks:
             head = new[: group[0][3]]  # what the hunk leaves out; of that, show the line with the name
-            naming = next((i for i, line in enumerate(head) if line.startswith(("def ", "class "))), None)
+            naming = next((i for i, line in enumerate(head) if re.match(r"(def|class) |[A-Z_]+ = ", line)), None)
             if naming is not None:
                 hunk += [f" {head[naming]}"] + ["..."] * (naming + 1 < len(head))
         for kind, old_first, old_end, first, end in group:
@@ -208,19 +269,45 @@ def split_hunks(old, new):
     return hunks
 
 
+def show_exercises(place, labels, subject):
+    """Return a table of the exercises of a subject, with links to their answers."""
+    try:
+        find_subject(subject, place.repository / EXERCISES.name)
+    except ValueError as error:
+        raise WrongMarker(str(error)) from error
+    rows = []
+    for exercise in read_exercises(place.repository / EXERCISES.name):
+        if exercise.subject == subject:
+            paths = {name: answer_path(exercise, name, place.repository) for name in FRAMEWORKS}
+            links = {name: Path(os.path.relpath(path, place.page.parent)).as_posix() for name, path in paths.items()}
+            answers = " · ".join(f"[{FRAMEWORKS[name]}]({link})" for name, link in links.items())
+            builds = getattr(exercise, labels["language"])
+            rows.append([str(exercise.number), f"`{exercise.name}`", builds, answers])
+    return show_table(["", labels["exercise"], labels["builds"], labels["answers"]], rows)
+
+
+def read_measured(path):
+    """Return what results.json holds; NotMeasured where it is not there, WrongMarker where it cannot be read."""
+    try:
+        return read_results(path)
+    except FileNotFoundError as error:
+        raise NotMeasured(f"there is no {path.name} yet: run make lesson-figures") from error
+    except (OSError, ValueError) as error:
+        raise WrongMarker(f"{path.name} cannot be read ({error}): run make lesson-figures") from error
+
+
 def show_results(place, labels, exercise=None):
     """Return the table of one exercise, or without a name that of all which predict."""
-    path = place.assets / RESULTS.name
-    try:
-        results = read_results(path)
-    except (OSError, ValueError) as error:
-        raise WrongMarker(f"{RESULTS.name} cannot be read ({error}): run make lesson-figures") from error
+    results = read_measured(place.assets / RESULTS.name)
     try:
         if exercise:
-            return show_exercise(labels, results["answers"], exercise)
+            name = find_exercise(exercise, place.repository / EXERCISES.name).name
+            return show_exercise(labels, results["answers"], name)
         return show_overview(place, labels, results)
     except KeyError as error:
         raise WrongMarker(f"{RESULTS.name} has no {error}: run make lesson-figures") from error
+    except ValueError as error:
+        raise WrongMarker(str(error)) from error
 
 
 def show_exercise(labels, answers, exercise):
@@ -247,24 +334,48 @@ def show_exercise(labels, answers, exercise):
 
 
 def show_overview(place, labels, results):
-    """Return a table of what every answer that predicts reached, in the order of the README's table of exercises."""
+    """Return a table of what every answer that predicts reached, in the order of exercises.toml."""
     answers = {name: answer for name, answer in results["answers"].items() if "miou" in answer}
-    lines = read_text(place.repository / "README.md").splitlines()
-    order = list(dict.fromkeys(match["name"] for line in lines if (match := EXERCISE.match(line))))
-    for exercise in sorted({name.rsplit("_", 1)[0] for name in answers}):
-        if exercise not in order:
-            raise WrongMarker(f"README.md has no row for {exercise} in its table of exercises: add one")
     rows = []
-    for exercise in order:
+    for exercise in order(place, {name.rpartition("_")[0] for name in answers}):
         columns = [answers.get(f"{exercise}_{framework}") for framework in FRAMEWORKS]
-        if any(columns):
-            iterations = ", ".join(dict.fromkeys(str(column["iterations"]) for column in columns if column))
-            cells = (labels["cell"].format(**column) if column else "–" for column in columns)
-            rows.append([f"`{exercise}`", iterations, *cells])
+        iterations = ", ".join(dict.fromkeys(str(column["iterations"]) for column in columns if column))
+        cells = (labels["cell"].format(**column) if column else "–" for column in columns)
+        rows.append([f"`{exercise}`", iterations, *cells])
     table = show_table([labels["exercise"], labels["iterations"], *FRAMEWORKS.values()], rows)
-    if results["machine"]["memory_gb"] is None:  # some systems do not tell
+    if results["machine"]["memory_gb"] is None:  # some systems do not report it
         raise WrongMarker(f"{RESULTS.name} has no memory_gb of the machine: write it there")
     return f"{table}\n\n{labels['machine'].format(**results['machine'])}"
+
+
+def order(place, names):
+    """Return names of exercises in the order of exercises.toml; WrongMarker where it lacks one of them."""
+    known = [exercise.name for exercise in read_exercises(place.repository / EXERCISES.name)]
+    for name in sorted(names - set(known)):
+        raise WrongMarker(f"{RESULTS.name} has {name}, {EXERCISES.name} has not: add an entry, or drop the results")
+    return [name for name in known if name in names]
+
+
+def show_spread(place, labels):
+    """Return a table of what exercises reached with several seeds: each mIoU, their mean and standard deviation."""
+    spread = read_measured(place.assets / RESULTS.name).get("spread")
+    if spread is None:
+        raise NotMeasured(f"{RESULTS.name} has no spread over seeds yet: run benchmarks/seeds.py")
+    try:
+        seeds = sorted({seed for each in spread.values() for seed in each["seeds"]})
+        frameworks = labels["and"].join(dict.fromkeys(FRAMEWORKS[each["framework"]] for each in spread.values()))
+        rows = []
+        for exercise in order(place, set(spread)):
+            each = spread[exercise]
+            reached = dict(zip(each["seeds"], each["miou"], strict=True))
+            cells = [f"{reached[seed]:.3f}" if seed in reached else "–" for seed in seeds]
+            mean, deviation = statistics.mean(reached.values()), statistics.stdev(reached.values())
+            rows.append([f"`{exercise}`", str(each["iterations"]), *cells, f"{mean:.3f}", f"{deviation:.3f}"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # ValueError: one seed only, too
+        raise WrongMarker(f"the spread in {RESULTS.name} cannot be read ({error!r}): measure it again") from error
+    of_seeds = [labels["seed"].format(seed) for seed in seeds]
+    header = [labels["exercise"], labels["iterations"], *of_seeds, labels["mean"], labels["deviation"]]
+    return f"{show_table(header, rows)}\n\n{labels['spread'].format(frameworks)}"
 
 
 def show_measured(place, labels, name):
@@ -274,6 +385,8 @@ def show_measured(place, labels, name):
         kept = json.loads(path.read_text(encoding="utf-8"))
         # Either all runs together, {way: [run, ...]}, or each way with facts of its own, its runs by seed.
         ways = kept["runs"] if "runs" in kept else {way: list(each["runs"].values()) for way, each in kept.items()}
+    except FileNotFoundError as error:
+        raise NotMeasured(f"there is no {path.name} yet: run benchmarks/{name}.py") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WrongMarker(f"{path.name} cannot be read ({error!r}): run benchmarks/{name}.py") from error
     columns = list(next(iter(ways.values()))[0])
@@ -297,7 +410,9 @@ KINDS = {
     "code": show_code,
     "new": show_new,
     "diff": show_difference,
+    "exercises": show_exercises,
     "results": show_results,
+    "spread": show_spread,
     "measured": show_measured,
 }
 
@@ -320,19 +435,21 @@ def show_region(place, words, labels):
     try:
         return KINDS[kind](place, labels, *names)
     except SyntaxError as error:
-        raise WrongMarker(f"{Path(error.filename).name}: line {error.lineno} is no Python: mend it") from error
+        raise WrongMarker(f"{Path(error.filename).name}: line {error.lineno} is no Python: correct it") from error
 
 
 def fill(path, repository):
-    """Return the text of a Markdown file with all its regions filled, and (line number, marker) of those that changed.
+    """Return the text of a Markdown file with its regions filled, and two lists of those that are to be reported.
 
-    Raises WrongMarker, with the line in its message, where a marker cannot be filled.
+    The first holds (line number, marker) of each region that changed, the second (line number, reason) of each that
+    stays as it is because its numbers are not measured yet. Raises WrongMarker, with the line in its message, where a
+    marker cannot be filled.
     """
     labels = JAPANESE if path.name.endswith(".ja.md") else ENGLISH
     subject = path.parent if path.parent.name.startswith("Question_") else repository / "Question_semaseg"
-    place = Place(repository, subject / "assets")
+    place = Place(repository, subject / "assets", path)
     lines = read_text(path).split("\n")
-    filled, stale, fence, done = [], [], None, 0
+    filled, stale, waiting, fence, done = [], [], [], None, 0
     for number, line in enumerate(lines):
         if number < done:
             continue
@@ -346,18 +463,26 @@ def fill(path, repository):
         if words is None:
             continue
         try:
-            region = show_region(place, words, labels)
+            region = None
+            try:
+                region = show_region(place, words, labels)
+            except NotMeasured as reason:
+                waiting.append((number + 1, f"{' '.join(words)!r} cannot be filled: {reason}"))
             done = next((i for i in range(number + 1, len(lines)) if read_marker(lines[i]) is not None), None)
             if done is None or read_marker(lines[done]) != ["end"]:
                 raise WrongMarker("the marker has no <!-- end -->: write one below it, on a line of its own")
         except WrongMarker as error:
             raise WrongMarker(f"{path.relative_to(repository)}:{number + 1}: {error}") from error
+        if region is None:
+            filled += lines[number + 1 : done + 1]
+            done += 1
+            continue
         wanted = ["", *textwrap.indent(region, MARKER.match(line)["indent"]).split("\n"), "", lines[done]]
         done += 1
         if wanted != lines[number + 1 : done]:
             stale.append((number + 1, " ".join(words)))
         filled += wanted
-    return "\n".join(filled), stale
+    return "\n".join(filled), stale, waiting
 
 
 def stop(message):
@@ -373,18 +498,19 @@ def main(repository=REPOSITORY):
     options = parser.parse_args()
     paths = [path for pattern in FILES for path in sorted(repository.glob(pattern))]
     try:
-        changed = {path: outcome for path in paths if (outcome := fill(path, repository))[1]}
-        if options.check:
-            for path, (_, stale) in changed.items():
-                for number, words in stale:
-                    where = f"{path.relative_to(repository)}:{number}"
-                    print(f"{where}: {words!r} is stale: run python tools/fill_lessons.py")
-            sys.exit(1 if changed else 0)
-        for path, (text, _) in changed.items():
-            aside = path.with_name(f".part-{path.name}")
-            aside.write_text(text, encoding="utf-8")
-            aside.replace(path)
-            print(f"filled {path.relative_to(repository)}")
+        outcomes = {path: fill(path, repository) for path in paths}
+        for path, (text, stale, waiting) in outcomes.items():
+            where = path.relative_to(repository)
+            lines = [(number, f"{words!r} is stale: run python tools/fill_lessons.py") for number, words in stale]
+            for number, message in sorted([*waiting, *(lines if options.check else [])]):
+                print(f"{where}:{number}: {message}")
+            if stale and not options.check:
+                part = path.with_name(f".part-{path.name}")
+                part.write_text(text, encoding="utf-8")
+                part.replace(path)
+                print(f"filled {where}")
+        wrong = any(waiting or (stale and options.check) for _, stale, waiting in outcomes.values())
+        sys.exit(1 if wrong else 0)
     except (WrongMarker, OSError) as error:
         stop(error)
 

@@ -9,14 +9,14 @@ takes some minutes on two cores.
 """
 
 import argparse
-import itertools
 import sys
 import tempfile
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from schematics import REPOSITORY, load_answer
+from exercises import answer_path, find_exercise, load_answer
+from results import REPOSITORY
 
 KINDS = ("none", "flips", "affine")
 EVERY = 50  # iterations
@@ -26,17 +26,6 @@ def stop(message):
     """End with one line and status 2."""
     print(f"measure_augmentation.py: {message}", file=sys.stderr)
     raise SystemExit(2)
-
-
-def find_exercises():
-    """Return the names of the exercises whose PyTorch answer changes pictures, trains and is tested."""
-    paths = REPOSITORY.glob("Question_*/answers/*_pytorch.py")
-    texts = {path.stem.removesuffix("_pytorch"): path.read_text(encoding="utf-8") for path in sorted(paths)}
-    return [
-        name
-        for name, text in texts.items()
-        if all(f"\ndef {part}(" in text for part in ("augment", "train", "measure"))
-    ]
 
 
 def read_answer_options(answer, *arguments):
@@ -59,39 +48,47 @@ def train_and_measure(answer, newts, options, every=EVERY):
     """
     rng = np.random.default_rng(options.seed)
     network = answer.build_network(rng, options)
-    measures, iterations, show_loss = [], itertools.count(1), answer.show_loss
+    measures, draw_batches = [], answer.draw_batches
 
-    def measure_too(bar, loss, options):
-        show_loss(bar, loss, options)
-        iteration = next(iterations)
-        if iteration % every == 0 or iteration == options.iterations:
-            for part, (_, images, targets) in newts.items():
-                measures.append((iteration, part, measure_part(answer, network, images, targets, options)))
-            network.train()  # as it was before predict
+    def measure(iteration):
+        for part, (_, images, targets) in newts.items():
+            measures.append((iteration, part, measure_part(answer, network, images, targets, options)))
+        network.train()  # as it was before predict
 
-    with mock.patch.object(answer, "show_loss", measure_too):  # which training calls after each step
+    def measure_between(*arguments):
+        for iteration, batch in enumerate(draw_batches(*arguments)):
+            if iteration and iteration % every == 0:  # as many steps have been taken
+                measure(iteration)
+            yield batch
+
+    with mock.patch.object(answer, "draw_batches", measure_between):
         losses = answer.train(network, *newts["train"][1:], options, rng)
+    measure(options.iterations)
     return losses, measures
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = stop
-    exercises, out = find_exercises(), REPOSITORY / "outputs/lesson/augmentation.csv"
-    parser.add_argument("--exercise", default="unetlike", help="one of " + " ".join(exercises) + " (%(default)s)")
+    out = REPOSITORY / "outputs/lesson/augmentation.csv"
+    parser.add_argument("--exercise", default="unetlike", help="one that predicts newts (%(default)s)")
     parser.add_argument("--iterations", type=int, help="steps of each training (the answer's default)")
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (%(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
     parser.add_argument("--out", type=Path, default=out, help="the CSV file to write (%(default)s)")
     options = parser.parse_args()
-    if options.exercise not in exercises:
-        stop(f"--exercise {options.exercise}: does not train and predict: give one of {' '.join(exercises)}")
+    try:
+        exercise = find_exercise(options.exercise)
+    except (KeyError, ValueError) as error:
+        stop(f"--exercise: {error.args[0]}")
+    if not exercise.predicts or exercise.subject != "semaseg":
+        stop(f"--exercise {options.exercise}: does not predict newts: give another, such as unetlike")
     try:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.out.parent).close()  # fails now, not after training
     except OSError as error:
         stop(f"--out {options.out}: {error.strerror}: name another file")
-    answer = load_answer(f"{options.exercise}_pytorch")
+    answer = load_answer(answer_path(exercise, "pytorch"))
     arguments = ["--seed", options.seed, "--device", options.device]
     arguments += ["--iterations", options.iterations] if options.iterations is not None else []
     rows, newts = ["kind,iteration,part,miou\n"], None
@@ -104,7 +101,7 @@ def main():
         rows += [f"{kind},{iteration},{part},{miou}\n" for iteration, part, miou in measures]
         last = ", ".join(f"{part} {miou:.3f}" for _, part, miou in measures[-2:])
         print(f"--augment {kind}: mIoU after {measures[-1][0]} iterations: {last}")
-    answer.write_whole(options.out, lambda aside: aside.write_text("".join(rows), encoding="utf-8"))
+    answer.write_whole(options.out, lambda part: part.write_text("".join(rows), encoding="utf-8"))
     print(f"wrote {options.out}")
 
 

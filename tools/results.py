@@ -1,44 +1,42 @@
-"""Read what the answers' runs gave, and tell whether an answer is still the one that ran.
+"""Read and write what the answers' runs gave, and run an answer with time and memory measured from outside.
 
-assets/results.json is written by tools/draw_figures.py. For each answer it holds the numbers of one run and the hash of
-the code that gave them, so that a number in a lesson which belongs to other code is found out.
+A subject's assets/results.json is written by tools/draw_figures.py. It holds the numbers of a run of each answer, and
+the fingerprint of the answer that gave them (see tools/fingerprints.py), so that a number in a lesson which belongs to
+other code is found out.
 """
 
-import ast
-import hashlib
 import json
+import os
+import subprocess
+import tempfile
+import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "Question_semaseg/assets/results.json"
 
 
-def code_hash(path):
-    """Return the SHA-256, as 64 hex digits, of the Python code in a file without its comments, docstrings and layout.
+def run_measured(command, **more):
+    """Run a command; return (exit status, what it wrote to stderr, seconds, peak memory in 10^6 bytes).
 
-    Raises OSError where the file cannot be read and SyntaxError where it is no Python.
+    The memory is None where the system does not report it for one child (Windows). More goes to subprocess.Popen.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    return hashlib.sha256(repr(_describe(tree)).encode()).hexdigest()
-
-
-def _describe(value):
-    """Return a part of a syntax tree as nested lists."""
-    if isinstance(value, list):
-        return [_describe(item) for item in value]
-    if not isinstance(value, ast.AST):
-        return value
-    fields = dict(ast.iter_fields(value))
-    documented = isinstance(value, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-    if documented and ast.get_docstring(value, clean=False) is not None:
-        fields["body"] = fields["body"][1:]
-    # Not ast.dump: each release of Python may add a field to a node, empty in older code, and the hash must not change.
-    kept = sorted((name, field) for name, field in fields.items() if field is not None and field != [])
-    return [type(value).__name__, *([name, _describe(field)] for name, field in kept)]
+    with tempfile.TemporaryFile() as errors:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stderr=errors, **more)
+        memory = None
+        if hasattr(os, "wait4"):
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            memory = usage.ru_maxrss * (1 if os.uname().sysname == "Darwin" else 1024) / 1e6
+        process.wait()
+        seconds = time.perf_counter() - start
+        errors.seek(0)
+        return process.returncode, errors.read().decode(errors="replace"), seconds, memory
 
 
 def read_results(path=RESULTS):
-    """Return what assets/results.json holds: {"machine": {...}, "answers": {answer: {"code": hash, "miou": ...}}}.
+    """Return what assets/results.json holds: {"machine": {...}, "answers": {answer: {"fingerprint": ..., ...}}}.
 
     Raises OSError where the file cannot be read and ValueError where it is no such file.
     """
@@ -50,6 +48,6 @@ def read_results(path=RESULTS):
 
 def write_results(path, results):
     """Write results, of the shape that read_results returns, whole or not at all."""
-    aside = path.with_name(f".part-{path.name}")
-    aside.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    aside.replace(path)
+    part = path.with_name(f".part-{path.name}")
+    part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)

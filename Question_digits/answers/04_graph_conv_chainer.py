@@ -1,0 +1,456 @@
+"""Exercise 4, graph_conv, in Chainer: find the digit by convolutions on the graph of pixels, of Kipf and Welling or
+Chebyshev.
+
+New here: NUMBERS, CHOICES, CHANNELS, KEEP, make_propagation, Network, GraphConv, linear, build_network. As in
+03_grid_graph_chainer.py: connect, make_adjacency, make_laplacian, to_sparse, to_features, multiply. All else is as in
+02_digits_cnn_chainer.py.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from scipy import sparse
+from sklearn import datasets
+from tqdm import tqdm
+
+np.sctypes = {"int": [np.int32, np.int64]}  # Chainer reads this name, which NumPy 2 dropped
+warnings.simplefilter("ignore")  # its last release predates what its dependencies now warn of
+import chainer
+from chainer import functions, links
+
+FLOAT = "float32"  # with "float64" the losses of all four frameworks coincide: see the lesson
+CLASSES = ("background", "digit")
+NUMBERS = {  # the default of an option, what it may be, and its meaning
+    "iterations": (500, range(1, 10**6), "training steps"),
+    "batch": (64, range(1, 4097), "images in a batch"),
+    "pictures": (1000, range(1, 10**6), "images to test on"),
+    "order": (1, range(1, 26), "terms of a Chebyshev filter; 1 is a layer of Kipf and Welling"),
+    "seed": (0, range(2**63), "of all random numbers in training"),
+}
+LEARNING_RATE = 0.005  # by default
+CHOICES = {"neighbours": ("8", "4"), "device": ("auto", "cpu", "cuda")}  # the first is the default
+DEVICES = {"cpu": "@numpy", "cuda": "@cupy:0"}  # the names that Chainer has for them
+CHANNELS = 5 * (32,)  # of the hidden layers, by default
+KEEP = 1  # the share of values that dropout keeps, by default: all
+SIDE = 32  # height and width of an image, in pixels
+DIGIT = 14  # height and width of the digit in it
+BRIGHTEST = 200  # what a digit adds at most to a photograph's 0 to 255
+INK = 0.3  # above this part of its full brightness a digit's pixel belongs to its mask
+TRAIN_SHARE = 0.6  # of the digits and of the photographs; the rest is for testing alone
+TEST_SEED = 10**6  # of the test images: the same for every --seed
+TEST_EVERY = 50  # iterations from one evaluation on test images to the next
+SHOWN = 16  # test images that are saved
+
+
+def load_data(options):
+    """Return {"train": (digits, photographs), "test": (digits, photographs)}, from --data or from scikit-learn.
+
+    digits (N, 14, 14) from 0 to 1, photographs (N, height, width, 3) uint8. The parts have nothing in common: the first
+    60 % of the digits and photographs are for training; scikit-learn's two photographs are cut, at 60 % of their width.
+    """
+    if options.data is None:
+        digits, photographs = datasets.load_digits().images, np.stack(datasets.load_sample_images().images)
+        brightest, axis = 16, 2  # digits (1797, 8, 8), photographs (2, 427, 640, 3)
+    else:
+        digits, photographs = read_data(options.data)
+        brightest, axis = 255, 0
+    # INTER_AREA takes the mean where a digit gets smaller; where it grows, it would make uneven steps.
+    interpolation = cv2.INTER_AREA if digits.shape[1] > DIGIT else cv2.INTER_LINEAR
+    resized = [cv2.resize(digit.astype(FLOAT), (DIGIT, DIGIT), interpolation=interpolation) for digit in digits]
+    digits = np.split(np.stack(resized) / brightest, [int(TRAIN_SHARE * len(digits))])
+    photographs = np.split(photographs, [int(TRAIN_SHARE * photographs.shape[axis])], axis)
+    return {"train": (digits[0], photographs[0]), "test": (digits[1], photographs[1])}
+
+
+def read_data(path):
+    """Return digits (N, height, width) and photographs (N, height, width, 3), both uint8, from a .npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            digits, photographs = file["digits"], file["photographs"]
+    except Exception:  # a damaged file raises whatever its first wrong byte leads to
+        wrong = "not a whole .npz file of digits and photographs" if path.exists() else "no such file"
+        stop(f"--data {path}: {wrong}: make one with python Dataset/download_digits.py")
+    # At least two of each, one to train on and one to test on, and no photograph smaller than an image.
+    for name, array, least in (("digits", digits, (2, 1, 1)), ("photographs", photographs, (2, SIDE, SIDE, 3))):
+        is_right = array.ndim == len(least) and array.shape[3:] == least[3:] and np.all(np.array(array.shape) >= least)
+        if array.dtype != np.uint8 or not is_right:
+            stop(f"--data {path}: {name} {array.shape} {array.dtype}: give uint8, of the shape {least} or larger")
+    return digits, photographs
+
+
+def make_pictures(digits, photographs, number, rng):
+    """Lay random digits at random places over random patches of photographs.
+
+    Arguments: digits (N, 14, 14) from 0 to 1, photographs (N, height, width, 3) uint8.
+    Returns: images (number, 32, 32, 3) from 0 to 1, and masks (number, 32, 32, 1) uint8, 1 on the digit.
+    """
+    images, masks = np.zeros((number, SIDE, SIDE, 3), FLOAT), np.zeros((number, SIDE, SIDE, 1), np.uint8)
+    for image, mask in zip(images, masks, strict=True):
+        photograph, digit = (array[rng.integers(len(array))] for array in (photographs, digits))
+        top, left = (rng.integers(length - SIDE + 1) for length in photograph.shape[:2])
+        image[:] = photograph[top : top + SIDE, left : left + SIDE]
+        row, column = rng.integers(SIDE - DIGIT + 1, size=2)
+        window = slice(row, row + DIGIT), slice(column, column + DIGIT)
+        image[window] += BRIGHTEST * digit[..., None]
+        mask[window] = digit[..., None] > INK
+    return np.minimum(images, 255) / 255, masks
+
+
+def normalise(images):
+    """Return images (N, 32, 32, 3) changed so that each for itself has mean 0 and standard deviation 1."""
+    centred = images - images.mean(axis=(1, 2, 3), keepdims=True)
+    # Over white no digit shows: such an image is plain, and must not be divided by 0.
+    return centred / np.maximum(centred.std(axis=(1, 2, 3), keepdims=True), 1e-4)
+
+
+def draw_batches(digits, photographs, options, rng):
+    """Yield options.iterations batches: normalised images (batch, 32, 32, 3), masks (batch, 32, 32, 1)."""
+    for _ in range(options.iterations):  # each of new images
+        images, masks = make_pictures(digits, photographs, options.batch, rng)
+        yield normalise(images), masks
+
+
+def draw_dropout(options, rng):
+    """Return for each layer an array (batch, 32, 32, channels) to multiply by, which drops a value where it is 0."""
+    # What is kept grows by 1 / keep, so that the sums of the next layer stay as large as in testing, without dropout.
+    # The frameworks' own dropout does the same, but each draws from its own generator: then no two curves would agree.
+    shapes = [(options.batch, SIDE, SIDE, channels) for channels in options.channels if options.keep < 1]
+    return [(rng.random(shape, np.float32) < options.keep).astype(FLOAT) / options.keep for shape in shapes]
+
+
+def to_tensor(array, device):
+    """Return an array (batch, height, width, channels) as an array (batch, channels, height, width) on the device."""
+    return chainer.get_device(DEVICES[device]).send(array.transpose(0, 3, 1, 2))  # an array of NumPy or CuPy
+
+
+def connect(height, width, neighbours):
+    """Return the edges of a grid of pixels, (edges, 2) integers: each is two nodes, the smaller first, and comes once.
+
+    Nodes are numbered in reading order. Of 4 neighbours each shares a side with the pixel, of 8 a side or a corner.
+    """
+    nodes = np.arange(height * width).reshape(height, width)
+    pairs = [(nodes[:, :-1], nodes[:, 1:]), (nodes[:-1], nodes[1:])]
+    if neighbours == 8:
+        pairs += [(nodes[:-1, :-1], nodes[1:, 1:]), (nodes[:-1, 1:], nodes[1:, :-1])]
+    return np.concatenate([np.stack([one.ravel(), other.ravel()], axis=1) for one, other in pairs])
+
+
+def make_adjacency(edges, weights, nodes):
+    """Return the adjacency matrix (nodes, nodes), sparse: the weight of an edge at both its indices, else 0."""
+    rows, columns = np.concatenate([edges, edges[:, ::-1]]).T
+    return sparse.coo_array((np.tile(weights, 2), (rows, columns)), shape=(nodes, nodes)).tocsr()
+
+
+def make_laplacian(adjacency, kind):
+    """Return D - A, or normalised I - D^(-1/2) A D^(-1/2), sparse; D is diagonal and holds each node's degree."""
+    degree = adjacency.sum(axis=1)
+    if kind == "combinatorial":
+        return (sparse.diags_array(degree) - adjacency).tocsr()
+    scale = sparse.diags_array(1 / np.sqrt(degree))
+    return (sparse.eye_array(len(degree)) - scale @ adjacency @ scale).tocsr()
+
+
+def make_propagation(adjacency, order):
+    """Return the matrix that a layer multiplies by, sparse: what it mixes into each node, and with what share.
+
+    Order 1, Kipf and Welling's (arXiv:1609.02907, equation 2): D^(-1/2) (A + I) D^(-1/2), D being the degrees in A + I.
+    More, Chebyshev's (arXiv:1606.09375, section 2.1): 2 L / 2 - I, which moves the normalised Laplacian's eigenvalues
+    from 0 to 2, where all lie, to -1 to 1, where Chebyshev polynomials stay small.
+    """
+    identity = sparse.eye_array(adjacency.shape[0])
+    if order == 1:
+        return identity - make_laplacian(adjacency + identity, "normalised")
+    return make_laplacian(adjacency, "normalised") - identity
+
+
+def to_sparse(matrix, device):
+    """Return a scipy sparse matrix as a CooMatrix on the device: each entry's value, row and column."""
+    matrix, device = matrix.tocsr().tocoo(), chainer.get_device(DEVICES[device])  # by way of rows, in their order
+    arrays = matrix.data.astype(FLOAT), *(indices.astype(np.int32) for indices in matrix.coords)
+    return chainer.utils.CooMatrix(*map(device.send, arrays), matrix.shape, order="C")
+
+
+def to_features(tensor):
+    """Return a batch as to_tensor gives it as features of nodes, (nodes, batch, channels)."""
+    batch, channels, height, width = tensor.shape
+    return functions.transpose(functions.reshape(tensor, (batch, channels, height * width)), (2, 0, 1))
+
+
+def multiply(matrix, features):
+    """Return a matrix (nodes, nodes), sparse or not, times features (nodes, batch, channels), in their shape."""
+    # It takes no more than two axes, so all images and channels stand side by side: one product for the whole batch.
+    columns = functions.reshape(features, (features.shape[0], -1))
+    product = functions.sparse_matmul if isinstance(matrix, chainer.utils.CooMatrix) else functions.matmul
+    return functions.reshape(product(matrix, columns), features.shape)
+
+
+class Network(chainer.Chain):
+    """Graph convolutions, each with ReLU and dropout, and a logit of each node: images to logits (batch, 1, 32, 32)."""
+
+    def __init__(self, rng, matrix, channels, order):
+        super().__init__()
+        self.matrix = matrix
+        sizes = itertools.pairwise((3, *channels))
+        with self.init_scope():
+            self.convs = chainer.ChainList(*(GraphConv(rng, i, o, order) for i, o in sizes))
+            self.classifier = linear(rng, channels[-1], 1)
+
+    def forward(self, x, dropout=()):
+        x = to_features(x)  # (nodes, batch, 3)
+        for number, conv in enumerate(self.convs):
+            x = functions.relu(conv(self.matrix, x))  # (nodes, batch, channels)
+            if dropout:
+                x = x * to_features(dropout[number])
+        logits = functions.transpose(self.classifier(x, n_batch_axes=2), (1, 2, 0))
+        return functions.reshape(logits, (-1, 1, SIDE, SIDE))
+
+
+class GraphConv(chainer.Chain):
+    """A graph convolution: features (nodes, batch, in_channels) to (nodes, batch, out_channels)."""
+
+    def __init__(self, rng, in_channels, out_channels, order):
+        super().__init__()
+        self.order = order
+        with self.init_scope():
+            self.linear = linear(rng, order * in_channels, out_channels)
+
+    def forward(self, matrix, x):
+        if self.order == 1:
+            return self.linear(multiply(matrix, x), n_batch_axes=2)
+        terms = [x, multiply(matrix, x)]  # each term sees one ring of neighbours more
+        while len(terms) < self.order:
+            terms.append(2 * multiply(matrix, terms[-1]) - terms[-2])
+        x = functions.concat(terms, axis=2)  # (nodes, batch, order x in_channels)
+        return self.linear(x, n_batch_axes=2)
+
+
+def linear(rng, in_channels, out_channels):
+    """Return a linear layer whose weights NumPy draws; biases are 0."""
+    return links.Linear(in_channels, out_channels, initialW=he_normal(rng, (out_channels, in_channels)))
+
+
+def he_normal(rng, shape):
+    """Draw weights (out, in, height, width), He normal by fan-in (arXiv:1502.01852, section 2.2)."""
+    return rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+
+
+def build_network(rng, options):
+    """Return a Network on the device, its weights drawn in the order of the layers."""
+    edges = connect(SIDE, SIDE, int(options.neighbours))
+    adjacency = make_adjacency(edges, np.ones(len(edges)), SIDE * SIDE)
+    matrix = to_sparse(make_propagation(adjacency, options.order), options.device)
+    network = Network(rng, matrix, options.channels, options.order)
+    network.to_device(DEVICES[options.device])
+    return network
+
+
+def compute_loss(logits, targets):
+    """Return sigmoid cross entropy, the mean over all pixels; logits and targets (batch, 1, height, width)."""
+    # Expects logits: the loss includes the sigmoid, since the logarithm of a rounded sigmoid could be infinite.
+    return functions.sigmoid_cross_entropy(logits, targets.astype("int32"))
+
+
+def train(network, data, test_set, options, rng):
+    """Take options.iterations steps of Adam (arXiv:1412.6980), each on new images made of data.
+
+    Returns: the loss at each step, and (iteration, loss, IoU) on test images, every TEST_EVERY steps and at the last.
+    """
+    optimizer = chainer.optimizers.Adam(alpha=options.lr).setup(network)
+    losses, evaluations = [], []
+    bar = tqdm(draw_batches(*data, options, rng), "train", options.iterations)
+    for iteration, batch in enumerate(bar, start=1):
+        images, masks, *dropout = (to_tensor(array, options.device) for array in (*batch, *draw_dropout(options, rng)))
+        loss = compute_loss(network(images, dropout), masks)
+        network.cleargrads()
+        loss.backward()
+        optimizer.update()
+        losses.append(float(loss.array))
+        bar.set_postfix_str(f"loss {losses[-1]:.4f}", refresh=False)
+        if not math.isfinite(losses[-1]):
+            bar.close()
+            stop(f"--lr {options.lr}: the loss is {losses[-1]} at iteration {iteration}: try a smaller one")
+        if iteration % TEST_EVERY == 0 or iteration == options.iterations:
+            evaluations.append((iteration, *evaluate(network, *test_set, options)))
+    return losses, evaluations
+
+
+def save_weights(network, out):
+    """Write the weights to out/weights.npz."""
+    write_whole(out / "weights.npz", lambda part: chainer.serializers.save_npz(part, network))
+
+
+def load_weights(network, out):
+    """Read into the network what save_weights wrote to out."""
+    path = out / "weights.npz"
+    try:
+        with np.load(path) as saved:  # load_npz alone would take the first layers of a deeper network
+            wanted = {name[1:]: weight.shape for name, weight in network.namedparams()}
+            if wanted != {name: saved[name].shape for name in saved}:
+                raise ValueError
+        chainer.serializers.load_npz(path, network)
+    except Exception:  # a damaged file raises whatever its first wrong byte leads to
+        wrong = "not the weights of this network" if path.exists() else "no such file"
+        stop(f"{path}: {wrong}: train first, without --test, or name the folder of the weights with --out")
+
+
+def predict(network, images, options):
+    """Return the logits, (N, height, width, 1), of normalised images (N, height, width, 3)."""
+    logits = []
+    with chainer.no_backprop_mode():
+        for start in range(0, len(images), options.batch):
+            batch_logits = network(to_tensor(images[start : start + options.batch], options.device)).array
+            logits.append(chainer.get_device("@numpy").send(batch_logits).transpose(0, 2, 3, 1))
+    return np.concatenate(logits)
+
+
+def evaluate(network, images, masks, options):
+    """Return the loss, and the mean IoU of the digit, on the first options.batch test images."""
+    images, masks = images[: options.batch], masks[: options.batch]
+    logits = predict(network, normalise(images), options)
+    loss = compute_loss(to_tensor(logits, options.device), to_tensor(masks, options.device)).array
+    return float(loss), mean_digit_iou(logits >= 0, masks)
+
+
+def mean_digit_iou(predictions, masks):
+    """Return intersection over union of the digit, the mean over the images; arrays (N, 32, 32, 1), 1 on the digit."""
+    intersection, union = (predictions & masks).sum(axis=(1, 2, 3)), (predictions | masks).sum(axis=(1, 2, 3))
+    return float(np.mean(intersection / np.maximum(union, 1)))
+
+
+def measure(predictions, targets):
+    """Return pixel accuracy, IoU (intersection over union) by class, None if in neither array, and their mean."""
+    pairs = np.bincount((len(CLASSES) * targets.astype(int) + predictions).ravel(), minlength=len(CLASSES) ** 2)
+    confusion = pairs.reshape(len(CLASSES), len(CLASSES))  # a row for each true class, a column for each predicted
+    intersection = confusion.diagonal()
+    union = confusion.sum(axis=0) + confusion.sum(axis=1) - intersection
+    iou = {name: float(i / u) if u else None for name, i, u in zip(CLASSES, intersection, union, strict=True)}
+    miou = float(np.mean([value for value in iou.values() if value is not None]))
+    return {"miou": miou, "iou": iou, "pixel_accuracy": float(intersection.sum() / confusion.sum())}
+
+
+def test(network, images, masks, options):
+    """Save the first predictions, and a picture of input, truth, probability and prediction; return the measures."""
+    logits = predict(network, normalise(images), options)
+    probabilities = 0.5 + 0.5 * np.tanh(0.5 * logits)  # the sigmoid, 1 / (1 + exp(-logits)), without overflow
+    predictions = (probabilities >= 0.5).astype(np.uint8)
+    shown = (np.uint8(np.round(255 * array[:SHOWN])) for array in (images, masks, probabilities, predictions))
+    for i, (image, *maps) in enumerate(zip(*shown, strict=True)):
+        panels = np.hstack([image, *(each.repeat(3, axis=2) for each in maps)])
+        save_image(options.out / "pictures" / f"{i:04}.png", panels.repeat(8, axis=0).repeat(8, axis=1))
+        files = {"test/images": image, "test/seg_images": maps[0][..., 0], "predictions": maps[2][..., 0]}
+        for folder, file in files.items():
+            save_image(options.out / folder / f"{i:04}.png", file)
+    return measure(predictions, masks) | {"mean_digit_iou": mean_digit_iou(predictions, masks)}
+
+
+def save_image(path, image):
+    """Save an image, (height, width) or (height, width, 3) uint8, as PNG."""
+    write_whole(path, lambda part: Image.fromarray(image).save(part))
+
+
+def write_whole(path, write):
+    """Write a file beside path, then rename it: even if the script is killed, path is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{path.name}")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def stop(message):
+    """End the script with one line that names the file or option and the fix, and with status 2."""
+    print(f"{Path(__file__).name}: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def read_options():
+    """Return the options of the command line; stop at one that makes no sense."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = stop
+    own_out = Path("outputs", Path(__file__).stem)
+    parser.add_argument("--test", action="store_true", help="only test, with the weights that training saved")
+    parser.add_argument("--data", type=Path, help=".npz file of Dataset/download_digits.py (scikit-learn's data)")
+    parser.add_argument("--out", type=Path, default=own_out, help="folder for all that is written (%(default)s)")
+    parser.add_argument("--lr", type=float, default=LEARNING_RATE, help="learning rate (%(default)s)")
+    parser.add_argument("--keep", type=float, default=KEEP, help="what dropout keeps; 1 is no dropout (%(default)s)")
+    parser.add_argument("--channels", type=int, nargs="+", default=[*CHANNELS], help="of the hidden layers %(default)s")
+    for name, (default, _, meaning) in NUMBERS.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{meaning} (%(default)s)")
+    for name, choices in CHOICES.items():
+        parser.add_argument(f"--{name}", choices=choices, default=choices[0], help="(%(default)s)")
+    options = parser.parse_args()
+    for name, (_, allowed, _) in NUMBERS.items():
+        if vars(options)[name] not in allowed:
+            stop(f"--{name} {vars(options)[name]}: give {allowed.start} to {allowed[-1]}, in steps of {allowed.step}")
+    if not 0 < options.lr < math.inf:
+        stop(f"--lr {options.lr}: give a number above 0, such as {LEARNING_RATE}")
+    if not 0 < options.keep <= 1:
+        stop(f"--keep {options.keep}: give a number above 0, up to 1")
+    for channels in options.channels:
+        if not 1 <= channels <= 1024:
+            stop(f"--channels {channels}: give 1 to 1024")
+    set_up(options)
+    return options
+
+
+def set_up(options):
+    """Let Chainer compute in FLOAT, whatever CHAINER_DTYPE says, and choose the device where it is left open."""
+    chainer.config.dtype = np.dtype(FLOAT)
+    if options.device == "cuda" and not chainer.backends.cuda.available:
+        stop("--device cuda: Chainer sees no GPU: use --device cpu, or install a driver and CuPy")
+    if options.device == "auto":
+        options.device = "cuda" if chainer.backends.cuda.available else "cpu"
+
+
+def main():
+    options = read_options()
+    rng = np.random.default_rng(options.seed)
+    data = load_data(options)
+    test_set = make_pictures(*data["test"], options.pictures, np.random.default_rng(TEST_SEED))
+    network = build_network(rng, options)
+    if options.test:
+        path = options.out / "metrics.json"
+        metrics = json.loads(path.read_text()) if path.exists() else {"options": {}}
+        for name in sorted({"channels", "neighbours", "order"} & metrics["options"].keys()):  # they shape the network
+            given, trained = str(vars(options)[name]), metrics["options"][name]
+            if given != trained:
+                stop(f"--{name} {given}: the weights in {options.out} were trained with {trained}: give the same")
+        load_weights(network, options.out)
+    else:
+        options.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, where nothing may be written
+        losses, evaluations = train(network, data["train"], test_set, options, rng)
+        save_weights(network, options.out)
+        rows = [f"{iteration},{loss}\n" for iteration, loss in enumerate(losses, start=1)]
+        write_whole(options.out / "loss.csv", lambda part: part.write_text("".join(["iteration,loss\n", *rows])))
+        rows = [f"{iteration},{loss},{iou}\n" for iteration, loss, iou in evaluations]
+        head = "iteration,loss,mean_digit_iou\n"
+        write_whole(options.out / "test.csv", lambda part: part.write_text("".join([head, *rows])))
+        metrics = {"answer": Path(__file__).stem, "final_loss": losses[-1]}
+        metrics["options"] = {name: str(value) for name, value in vars(options).items()}
+    metrics |= test(network, *test_set, options)
+    write_whole(options.out / "metrics.json", lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
+    print(f"IoU of the digit {metrics['mean_digit_iou']:.3f}, the mean of {options.pictures} test images", end="; ")
+    print(f"pixel accuracy {metrics['pixel_accuracy']:.3f}; all is in {options.out}/")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, KeyboardInterrupt) as error:  # a folder that may not be written, a full disk; Ctrl-C
+        stop(f"{error}: fix that, or name another folder with --out" if str(error) else "interrupted")
+    except Exception as error:
+        if not any(word in repr(error) for word in ("memory", "Memory", "OOM")):  # each framework says it otherwise
+            raise
+        stop("out of memory: give a smaller --batch or --pictures")

@@ -1,0 +1,215 @@
+"""Exercise 1, bin_dataset, in Keras: read images and PNG masks, and make batches of tensors of them.
+
+Everything is new here.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+import unicodedata
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+if BACKEND not in ("tensorflow", "jax", "torch") or not importlib.util.find_spec(BACKEND):
+    message = "unknown or not installed: set it to tensorflow, jax or torch, whichever is installed"
+    print(f"{Path(__file__).name}: KERAS_BACKEND={BACKEND}: {message}", file=sys.stderr)
+    raise SystemExit(2)
+stderr = os.dup(2)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # while imported, TensorFlow logs to stderr whatever that level says
+try:
+    import keras
+finally:
+    os.dup2(stderr, 2)
+
+FLOAT = "float32"  # with "float64" the losses of all four frameworks coincide: see the lesson
+COLOURS = {"background": (0, 0, 0), "akahara": (127, 0, 0), "madara": (0, 127, 0)}  # of the pixels in a mask
+CLASSES = ("background", "newt")
+NUMBERS = {  # the default of an option, what it may be, and its meaning
+    "iterations": (10, range(1, 10**6), "batches to draw"),
+    "batch": (8, range(1, 4097), "images in a batch"),
+    "size": (64, range(8, 2049), "height and width of the images"),
+    "seed": (0, range(2**63), "of all random numbers"),
+}
+CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
+DEVICES = {"cpu": "cpu", "cuda": "gpu"}  # as Keras calls them, whatever its backend
+
+
+def find_images(folder):
+    """Return {name: path} of the images below folder; the name is the path below it, lower case, without suffix."""
+    paths = {}
+    for path in sorted(Path(parent, file) for parent, _, files in os.walk(folder, followlinks=True) for file in files):
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png") and not path.name.startswith("."):
+            name = path.relative_to(folder).with_suffix("").as_posix().lower()
+            name = unicodedata.normalize("NFC", name)  # a Mac may write an accented letter as two characters
+            if paths.setdefault(name, path) != path:
+                stop(f"{path}: has the same name as {paths[name].name}: rename one of them, and its mask too")
+    if not paths:
+        stop(f"{folder}: no .jpg or .png file here: --data takes a folder with train/ and test/")
+    return paths
+
+
+def open_image(path):
+    """Return an image as Pillow has it, read to its end and turned upright as its camera noted (EXIF)."""
+    try:
+        image = Image.open(path)
+        if ";16" in str(image.tile) or image.mode[0] in "IF":  # Pillow would drop or clip what 8 bits cannot hold
+            raise ValueError("it has more than 8 bits per channel")
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # a damaged file raises whatever its first wrong byte leads to
+        stop(f"{path}: {error}: save it again as an 8-bit JPEG or PNG, or remove it, and its mask or image")
+
+
+def read_mask(path):
+    """Return (height, width) uint8: 1 on a newt of either species, 0 on the background."""
+    mask = np.array(open_image(path).convert("RGBA"))
+    mask[mask == 128] = 127  # the masks of the original photographs have 128
+    is_class = np.stack([(mask == (*colour, 255)).all(axis=2) for colour in COLOURS.values()])  # opaque, too
+    unknown = np.unique(mask[~is_class.any(axis=0)], axis=0).tolist()
+    if unknown:
+        known = ", ".join(f"{name} {colour}" for name, colour in COLOURS.items())
+        stop(f"{path}: unknown colours (R, G, B, alpha) {unknown[:3]}: paint {known}, opaque, and save as PNG")
+    return (is_class.argmax(axis=0) > 0).astype(np.uint8)
+
+
+def load_newts(folder, size):
+    """Return names, images (N, size, size, 3) from -1 to 1, and targets (N, size, size) uint8."""
+    image_paths, mask_paths = find_images(folder / "images"), find_images(folder / "seg_images")
+    for name in sorted(image_paths.keys() ^ mask_paths.keys()):
+        missing = "mask in seg_images/" if name in image_paths else "image in images/"
+        stop(f"{(image_paths | mask_paths)[name]}: has no {missing}: add {name} there, or remove this file")
+    images, targets = [], []
+    for name, path in image_paths.items():
+        image, target = np.array(open_image(path).convert("RGB")), read_mask(mask_paths[name])
+        if image.shape[:2] != target.shape:
+            stop(f"{mask_paths[name]}: is {target.shape} in size, its image {image.shape[:2]}: make them the same")
+        images.append(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
+        # INTER_NEAREST takes the top left corner of each new pixel, which shifts the mask; _EXACT takes its centre.
+        targets.append(cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT))
+    return list(image_paths), np.array(images, FLOAT) / 127.5 - 1, np.stack(targets)
+
+
+def augment(image, target, kind, rng):
+    """Flip image and target alike at random; if kind is "affine", also rotate, scale and shift a quarter of them."""
+    if kind == "none":
+        return image, target
+    down, right = rng.choice((1, -1), size=2)  # a step of -1 reverses an axis
+    changed = [np.ascontiguousarray(array[::down, ::right]) for array in (image, target)]
+    if kind == "affine" and rng.random() < 0.25:
+        angle, scale, shift = rng.uniform(-180, 180), 1.35 ** rng.uniform(-1, 1), rng.uniform(-0.1, 0.1, size=2)
+        for i, interpolation in enumerate((cv2.INTER_LINEAR, cv2.INTER_NEAREST)):  # class indices must not be blended
+            size, edge = len(changed[i]), cv2.BORDER_REFLECT_101  # what comes in from outside is mirrored
+            matrix = cv2.getRotationMatrix2D(((size - 1) / 2, (size - 1) / 2), angle, scale)
+            matrix[:, 2] += shift * len(target)
+            changed[i] = cv2.warpAffine(changed[i], matrix, (size, size), flags=interpolation, borderMode=edge)
+    return changed
+
+
+def draw_batches(images, targets, options, rng):
+    """Yield options.iterations batches: images (batch, height, width, 3), targets (batch, height, width, 1)."""
+    order = []
+    for _ in range(options.iterations):
+        while len(order) < options.batch:  # sampled without replacement, reshuffled each epoch
+            order.extend(rng.permutation(len(images)))
+        chosen, order = order[: options.batch], order[options.batch :]
+        batch = [augment(images[i], targets[i], options.augment, rng) for i in chosen]
+        yield np.stack([image for image, _ in batch]), np.stack([target for _, target in batch])[..., None]
+
+
+def to_tensor(array, device):
+    """Return an array (batch, height, width, channels) as a tensor of the same shape on the device."""
+    with keras.device(DEVICES[device]):
+        return keras.ops.convert_to_tensor(array)
+
+
+def save_image(path, image):
+    """Save an image, (height, width) or (height, width, 3) uint8, as PNG."""
+    write_whole(path, lambda part: Image.fromarray(image).save(part))
+
+
+def write_whole(path, write):
+    """Write a file beside path, then rename it: even if the script is killed, path is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{path.name}")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def stop(message):
+    """End the script with one line that names the file or option and the fix, and with status 2."""
+    print(f"{Path(__file__).name}: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def read_options():
+    """Return the options of the command line; stop at one that makes no sense."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = stop
+    own_data, own_out = Path(__file__).resolve().parents[2] / "Dataset", Path("outputs", Path(__file__).stem)
+    parser.add_argument("--data", type=Path, default=own_data, help="folder with train/ and test/ (%(default)s)")
+    parser.add_argument("--out", type=Path, default=own_out, help="folder for all that is written (%(default)s)")
+    for name, (default, _, meaning) in NUMBERS.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{meaning} (%(default)s)")
+    for name, choices in CHOICES.items():
+        parser.add_argument(f"--{name}", choices=choices, default=choices[0], help="(%(default)s)")
+    options = parser.parse_args()
+    for name, (_, allowed, _) in NUMBERS.items():
+        if vars(options)[name] not in allowed:
+            stop(f"--{name} {vars(options)[name]}: give {allowed.start} to {allowed[-1]}, in steps of {allowed.step}")
+    set_up(options)
+    return options
+
+
+def set_up(options):
+    """Let Keras compute in FLOAT, whatever the user's keras.json says, and choose the device where it is left open."""
+    keras.config.set_floatx(FLOAT)
+    keras.config.set_dtype_policy(FLOAT)
+    keras.config.set_image_data_format("channels_last")
+    default_device = str(keras.ops.zeros(1).device).lower()  # a GPU's name contains gpu or cuda, by backend
+    has_gpu = "gpu" in default_device or "cuda" in default_device
+    if options.device == "cuda" and not has_gpu:
+        stop(f"--device cuda: Keras on {BACKEND} sees no GPU: use --device cpu, or install {BACKEND} for a GPU")
+    if options.device == "auto":
+        options.device = "cuda" if has_gpu else "cpu"
+
+
+def main():
+    options = read_options()
+    rng = np.random.default_rng(options.seed)
+    metrics = {"answer": Path(__file__).stem, "images": {}, "newt_share": {}}
+    for part in ("train", "test"):
+        names, images, targets = load_newts(options.data / part, options.size)
+        for name, image, target in zip(tqdm(names, part), images, targets, strict=True):
+            shown = np.uint8(127.5 * (image + 1))
+            panels = np.hstack([shown, np.stack(3 * [255 * target], axis=2), shown * target[..., None]])
+            save_image(options.out / "pictures" / part / f"{name}.png", panels.repeat(4, axis=0).repeat(4, axis=1))
+        metrics["images"][part], metrics["newt_share"][part] = len(names), float(targets.mean())
+        print(f"{part}: {len(names)} images, {targets.mean():.1%} of their pixels are newt")
+
+    for batch in tqdm(draw_batches(images, targets, options, rng), "batches", options.iterations):
+        tensors = [to_tensor(array, options.device) for array in batch]
+    for what, tensor in zip(("images", "targets"), tensors, strict=True):
+        print(f"a batch of {what}: {type(tensor).__name__} {tuple(tensor.shape)}, {tensor.dtype}, on {options.device}")
+    write_whole(options.out / "metrics.json", lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
+    print(f"Pictures of image, target, and image where the target is 1 are in {options.out}/pictures/")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, KeyboardInterrupt) as error:  # a folder that may not be written, a full disk; Ctrl-C
+        stop(f"{error}: fix that, or name another folder with --data or --out" if str(error) else "interrupted")
+    except Exception as error:
+        if not any(word in repr(error) for word in ("memory", "Memory", "OOM")):  # each framework says it otherwise
+            raise
+        stop("out of memory: give a smaller --batch or --size")

@@ -1,0 +1,360 @@
+"""Exercise 8, transposeconv, in Keras: upsampling by a transposed convolution.
+
+New here: NUMBERS, draw_transposed_kernel, build_network. As in 06_semaseg_test_keras.py: CHOICES. All else is as in
+07_nearest_keras.py.
+"""
+
+import argparse
+import functools
+import importlib.util
+import json
+import math
+import os
+import sys
+import tempfile
+import unicodedata
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+if BACKEND not in ("tensorflow", "jax", "torch") or not importlib.util.find_spec(BACKEND):
+    message = "unknown or not installed: set it to tensorflow, jax or torch, whichever is installed"
+    print(f"{Path(__file__).name}: KERAS_BACKEND={BACKEND}: {message}", file=sys.stderr)
+    raise SystemExit(2)
+stderr = os.dup(2)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # while imported, TensorFlow logs to stderr whatever that level says
+try:
+    import keras
+finally:
+    os.dup2(stderr, 2)
+from keras import layers
+
+FLOAT = "float32"  # with "float64" the losses of all four frameworks coincide: see the lesson
+COLOURS = {"background": (0, 0, 0), "akahara": (127, 0, 0), "madara": (0, 127, 0)}  # of the pixels in a mask
+CLASSES = tuple(COLOURS)
+NUMBERS = {  # the default of an option, what it may be, and its meaning
+    "iterations": (400, range(1, 10**6), "training steps"),
+    "batch": (8, range(1, 4097), "images in a batch"),
+    "size": (64, range(8, 2049, 8), "height and width of the images"),  # halved by each pooling
+    "poolings": (1, range(1, 4), "poolings, and as many upsamplings"),
+    "seed": (0, range(2**63), "of all random numbers"),
+}
+LEARNING_RATE = 0.2  # at its peak, by default
+CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
+DEVICES = {"cpu": "cpu", "cuda": "gpu"}  # as Keras calls them, whatever its backend
+
+
+def find_images(folder):
+    """Return {name: path} of the images below folder; the name is the path below it, lower case, without suffix."""
+    paths = {}
+    for path in sorted(Path(parent, file) for parent, _, files in os.walk(folder, followlinks=True) for file in files):
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png") and not path.name.startswith("."):
+            name = path.relative_to(folder).with_suffix("").as_posix().lower()
+            name = unicodedata.normalize("NFC", name)  # a Mac may write an accented letter as two characters
+            if paths.setdefault(name, path) != path:
+                stop(f"{path}: has the same name as {paths[name].name}: rename one of them, and its mask too")
+    if not paths:
+        stop(f"{folder}: no .jpg or .png file here: --data takes a folder with train/ and test/")
+    return paths
+
+
+def open_image(path):
+    """Return an image as Pillow has it, read to its end and turned upright as its camera noted (EXIF)."""
+    try:
+        image = Image.open(path)
+        if ";16" in str(image.tile) or image.mode[0] in "IF":  # Pillow would drop or clip what 8 bits cannot hold
+            raise ValueError("it has more than 8 bits per channel")
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # a damaged file raises whatever its first wrong byte leads to
+        stop(f"{path}: {error}: save it again as an 8-bit JPEG or PNG, or remove it, and its mask or image")
+
+
+def read_mask(path):
+    """Return the class index of each pixel, (height, width) uint8: 0 background, 1 akahara, 2 madara."""
+    mask = np.array(open_image(path).convert("RGBA"))
+    mask[mask == 128] = 127  # the masks of the original photographs have 128
+    is_class = np.stack([(mask == (*colour, 255)).all(axis=2) for colour in COLOURS.values()])  # opaque, too
+    unknown = np.unique(mask[~is_class.any(axis=0)], axis=0).tolist()
+    if unknown:
+        known = ", ".join(f"{name} {colour}" for name, colour in COLOURS.items())
+        stop(f"{path}: unknown colours (R, G, B, alpha) {unknown[:3]}: paint {known}, opaque, and save as PNG")
+    return is_class.argmax(axis=0).astype(np.uint8)
+
+
+def load_newts(folder, size):
+    """Return names, images (N, size, size, 3) from -1 to 1, and targets (N, size, size) uint8."""
+    image_paths, mask_paths = find_images(folder / "images"), find_images(folder / "seg_images")
+    for name in sorted(image_paths.keys() ^ mask_paths.keys()):
+        missing = "mask in seg_images/" if name in image_paths else "image in images/"
+        stop(f"{(image_paths | mask_paths)[name]}: has no {missing}: add {name} there, or remove this file")
+    images, targets = [], []
+    for name, path in image_paths.items():
+        image, target = np.array(open_image(path).convert("RGB")), read_mask(mask_paths[name])
+        if image.shape[:2] != target.shape:
+            stop(f"{mask_paths[name]}: is {target.shape} in size, its image {image.shape[:2]}: make them the same")
+        images.append(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
+        # INTER_NEAREST takes the top left corner of each new pixel, which shifts the mask; _EXACT takes its centre.
+        targets.append(cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT))
+    return list(image_paths), np.array(images, FLOAT) / 127.5 - 1, np.stack(targets)
+
+
+def augment(image, target, kind, rng):
+    """Flip image and target alike at random; if kind is "affine", also rotate, scale and shift a quarter of them."""
+    if kind == "none":
+        return image, target
+    down, right = rng.choice((1, -1), size=2)  # a step of -1 reverses an axis
+    changed = [np.ascontiguousarray(array[::down, ::right]) for array in (image, target)]
+    if kind == "affine" and rng.random() < 0.25:
+        angle, scale, shift = rng.uniform(-180, 180), 1.35 ** rng.uniform(-1, 1), rng.uniform(-0.1, 0.1, size=2)
+        for i, interpolation in enumerate((cv2.INTER_LINEAR, cv2.INTER_NEAREST)):  # class indices must not be blended
+            size, edge = len(changed[i]), cv2.BORDER_REFLECT_101  # what comes in from outside is mirrored
+            matrix = cv2.getRotationMatrix2D(((size - 1) / 2, (size - 1) / 2), angle, scale)
+            matrix[:, 2] += shift * len(target)
+            changed[i] = cv2.warpAffine(changed[i], matrix, (size, size), flags=interpolation, borderMode=edge)
+    return changed
+
+
+def draw_batches(images, targets, options, rng):
+    """Yield options.iterations batches: images (batch, height, width, 3), targets (batch, height, width, 1)."""
+    order = []
+    for _ in range(options.iterations):
+        while len(order) < options.batch:  # sampled without replacement, reshuffled each epoch
+            order.extend(rng.permutation(len(images)))
+        chosen, order = order[: options.batch], order[options.batch :]
+        batch = [augment(images[i], targets[i], options.augment, rng) for i in chosen]
+        yield np.stack([image for image, _ in batch]), np.stack([target for _, target in batch])[..., None]
+
+
+def block(x, initializer):
+    """Apply conv(3, 32) + ReLU + BatchNorm; it keeps the size."""
+    x = layers.Conv2D(32, 3, padding="same", activation="relu", kernel_initializer=initializer)(x)
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+
+
+def draw_kernel(rng, shape, dtype):
+    """Return a kernel (height, width, in, out), which Keras's initializers would draw otherwise than NumPy does.
+
+    He normal by fan-in (arXiv:1502.01852, section 2.2).
+    """
+    height, width, in_channels, channels = shape
+    kernel = rng.standard_normal((channels, in_channels, height, width)) * np.sqrt(2 / (in_channels * height * width))
+    return kernel.transpose(2, 3, 1, 0).astype(dtype)
+
+
+def draw_transposed_kernel(rng, shape, dtype):
+    """Return the kernel of a transposed convolution, which Keras stores as (height, width, out, in)."""
+    height, width, channels, in_channels = shape
+    return draw_kernel(rng, (height, width, in_channels, channels), dtype).swapaxes(2, 3)
+
+
+def build_network(rng, options):
+    """Return nearest, but upsampled by transposed convolutions: images to logits (batch, height, width, 3).
+
+    NumPy draws its weights in the order of the layers, so that all four frameworks start from the same; biases are 0.
+    """
+    initializer, transposed = functools.partial(draw_kernel, rng), functools.partial(draw_transposed_kernel, rng)
+    with keras.device(DEVICES[options.device]):
+        inputs = keras.Input((None, None, 3))  # height and width are left open
+        x = block(block(inputs, initializer), initializer)  # (batch, height, width, 32)
+        for _ in range(options.poolings):
+            x = layers.MaxPooling2D(2)(x)  # half the height and width
+            x = block(block(x, initializer), initializer)
+        for _ in range(options.poolings):
+            x = layers.Conv2DTranspose(32, 2, strides=2, activation="relu", kernel_initializer=transposed)(x)
+            x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)  # twice the height and width
+            x = block(block(x, initializer), initializer)
+        return keras.Model(inputs, layers.Conv2D(len(CLASSES), 1, kernel_initializer=initializer)(x))
+
+
+def compute_loss(logits, targets):
+    """Return softmax cross entropy, the mean over all pixels; logits (batch, height, width, 3)."""
+    logits = keras.ops.reshape(logits, (-1, len(CLASSES)))  # (batch x height x width, class)
+    targets = keras.ops.reshape(targets, (-1,))
+    # Expects logits: the loss includes the softmax.
+    return keras.ops.mean(keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True))
+
+
+def learning_rate(iteration, options):
+    """Return the learning rate of an iteration, counted from 0: linear warm-up over a tenth, then cosine decay."""
+    warm_up = math.ceil(options.iterations / 10)
+    if iteration < warm_up:
+        return options.lr * (iteration + 1) / warm_up
+    return options.lr * (1 + math.cos(math.pi * (iteration - warm_up) / (options.iterations - warm_up))) / 2
+
+
+def train(network, images, targets, options, rng):
+    """Take options.iterations steps of stochastic gradient descent with momentum; return the loss at each."""
+    # Of NumPy's type, since Keras on TensorFlow casts a Python float by way of float32, where 0.9 is 2.6e-8 off.
+    optimizer = keras.optimizers.SGD(options.lr, momentum=np.float64(0.9))
+    network.compile(
+        optimizer,
+        loss=lambda targets, logits: compute_loss(logits, targets),  # Keras passes the targets first
+        jit_compile=False,  # XLA would take longer to compile than it saves in a run of this length
+    )
+    losses = []
+    bar = tqdm(draw_batches(images, targets, options, rng), "train", options.iterations)
+    for iteration, batch in enumerate(bar):
+        optimizer.learning_rate = learning_rate(iteration, options)
+        with keras.device(DEVICES[options.device]):
+            losses.append(float(network.train_on_batch(*batch)))  # makes tensors of the arrays
+        bar.set_postfix_str(f"loss {losses[-1]:.4f}", refresh=False)
+        if not math.isfinite(losses[-1]):
+            bar.close()
+            stop(f"--lr {options.lr}: the loss is {losses[-1]} at iteration {iteration + 1}: try a smaller one")
+    return losses
+
+
+def save_weights(network, out):
+    """Write the weights and the running averages of batch norm to out/network.weights.h5."""
+    write_whole(out / "network.weights.h5", network.save_weights)
+
+
+def load_weights(network, out):
+    """Read into the network what save_weights wrote to out."""
+    path = out / "network.weights.h5"
+    try:
+        with warnings.catch_warnings(action="error"):  # as for a layer that the file lacks
+            network.load_weights(path)
+    except Exception:  # a damaged file raises whatever its first wrong byte leads to
+        wrong = "not the weights of this network" if path.exists() else "no such file"
+        stop(f"{path}: {wrong}: train first, without --test, or name the folder of the weights with --out")
+
+
+def predict(network, images, options):
+    """Return the logits, (N, height, width, class), of images (N, height, width, 3)."""
+    logits = []
+    with keras.device(DEVICES[options.device]):
+        for start in tqdm(range(0, len(images), options.batch), "predict", leave=False):
+            # Batch norm by its running averages: a prediction must not depend on the rest of its batch.
+            logits.append(network.predict_on_batch(images[start : start + options.batch]))
+    return np.concatenate(logits)
+
+
+def predict_augmented(network, images, options):
+    """Return the logits as predict does, their mean over the eight symmetries of a square: test-time augmentation."""
+    ways = [(turns, step) for turns in range(4) for step in (1, -1)]  # quarter turns; a step of -1 reverses an axis
+    changed = np.concatenate([np.rot90(images[:, ::step], turns, axes=(1, 2)) for turns, step in ways])
+    logits = np.split(predict(network, changed, options), len(ways))
+    back = [np.rot90(part, -turns, axes=(1, 2))[:, ::step] for part, (turns, step) in zip(logits, ways, strict=True)]
+    return np.mean(back, axis=0)
+
+
+def measure(predictions, targets):
+    """Return pixel accuracy, IoU (intersection over union) by class, None if in neither array, and their mean."""
+    pairs = np.bincount((len(CLASSES) * targets.astype(int) + predictions).ravel(), minlength=len(CLASSES) ** 2)
+    confusion = pairs.reshape(len(CLASSES), len(CLASSES))  # a row for each true class, a column for each predicted
+    intersection = confusion.diagonal()
+    union = confusion.sum(axis=0) + confusion.sum(axis=1) - intersection
+    iou = {name: float(i / u) if u else None for name, i, u in zip(CLASSES, intersection, union, strict=True)}
+    miou = float(np.mean([value for value in iou.values() if value is not None]))
+    return {"miou": miou, "iou": iou, "pixel_accuracy": float(intersection.sum() / confusion.sum())}
+
+
+def test(network, names, images, targets, options):
+    """Save each prediction, and a picture of input, truth and prediction; return the measures."""
+    predictions = predict_augmented(network, images, options).argmax(axis=3)  # (N, height, width)
+    colours = np.uint8(list(COLOURS.values()))
+    for name, image, target, prediction in zip(names, images, targets, predictions, strict=True):
+        panels = np.hstack([np.uint8(127.5 * (image + 1)), 2 * colours[target], 2 * colours[prediction]])
+        save_image(options.out / "pictures" / f"{name}.png", panels.repeat(4, axis=0).repeat(4, axis=1))
+        save_image(options.out / "predictions" / f"{name}.png", colours[prediction])
+    return measure(predictions, targets)
+
+
+def save_image(path, image):
+    """Save an image, (height, width) or (height, width, 3) uint8, as PNG."""
+    write_whole(path, lambda part: Image.fromarray(image).save(part))
+
+
+def write_whole(path, write):
+    """Write a file beside path, then rename it: even if the script is killed, path is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{path.name}")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def stop(message):
+    """End the script with one line that names the file or option and the fix, and with status 2."""
+    print(f"{Path(__file__).name}: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def read_options():
+    """Return the options of the command line; stop at one that makes no sense."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = stop
+    own_data, own_out = Path(__file__).resolve().parents[2] / "Dataset", Path("outputs", Path(__file__).stem)
+    parser.add_argument("--test", action="store_true", help="only test, with the weights that training saved")
+    parser.add_argument("--data", type=Path, default=own_data, help="folder with train/ and test/ (%(default)s)")
+    parser.add_argument("--out", type=Path, default=own_out, help="folder for all that is written (%(default)s)")
+    parser.add_argument("--lr", type=float, default=LEARNING_RATE, help="learning rate at its peak (%(default)s)")
+    for name, (default, _, meaning) in NUMBERS.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{meaning} (%(default)s)")
+    for name, choices in CHOICES.items():
+        parser.add_argument(f"--{name}", choices=choices, default=choices[0], help="(%(default)s)")
+    options = parser.parse_args()
+    for name, (_, allowed, _) in NUMBERS.items():
+        if vars(options)[name] not in allowed:
+            stop(f"--{name} {vars(options)[name]}: give {allowed.start} to {allowed[-1]}, in steps of {allowed.step}")
+    if not 0 < options.lr < math.inf:
+        stop(f"--lr {options.lr}: give a number above 0, such as {LEARNING_RATE}")
+    set_up(options)
+    return options
+
+
+def set_up(options):
+    """Let Keras compute in FLOAT, whatever the user's keras.json says, and choose the device where it is left open."""
+    keras.config.set_floatx(FLOAT)
+    keras.config.set_dtype_policy(FLOAT)
+    keras.config.set_image_data_format("channels_last")
+    default_device = str(keras.ops.zeros(1).device).lower()  # a GPU's name contains gpu or cuda, by backend
+    has_gpu = "gpu" in default_device or "cuda" in default_device
+    if options.device == "cuda" and not has_gpu:
+        stop(f"--device cuda: Keras on {BACKEND} sees no GPU: use --device cpu, or install {BACKEND} for a GPU")
+    if options.device == "auto":
+        options.device = "cuda" if has_gpu else "cpu"
+
+
+def main():
+    options = read_options()
+    rng = np.random.default_rng(options.seed)
+    # All images are read before training: what is wrong with a test image should show now, not after minutes.
+    parts = ("test",) if options.test else ("train", "test")
+    newts = {part: load_newts(options.data / part, options.size) for part in parts}
+    network = build_network(rng, options)
+    if options.test:
+        load_weights(network, options.out)
+        metrics = json.loads((options.out / "metrics.json").read_text())
+    else:
+        options.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, where nothing may be written
+        losses = train(network, *newts["train"][1:], options, rng)
+        save_weights(network, options.out)
+        rows = [f"{iteration},{loss}\n" for iteration, loss in enumerate(losses, start=1)]
+        write_whole(options.out / "loss.csv", lambda part: part.write_text("".join(["iteration,loss\n", *rows])))
+        metrics = {"answer": Path(__file__).stem, "final_loss": losses[-1]}
+        metrics["options"] = {name: str(value) for name, value in vars(options).items()}
+    metrics |= test(network, *newts["test"], options)
+    write_whole(options.out / "metrics.json", lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
+    print(f"mIoU {metrics['miou']:.3f}, pixel accuracy {metrics['pixel_accuracy']:.3f}; all is in {options.out}/")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, KeyboardInterrupt) as error:  # a folder that may not be written, a full disk; Ctrl-C
+        stop(f"{error}: fix that, or name another folder with --data or --out" if str(error) else "interrupted")
+    except Exception as error:
+        if not any(word in repr(error) for word in ("memory", "Memory", "OOM")):  # each framework says it otherwise
+            raise
+        stop("out of memory: give a smaller --batch or --size")

@@ -1,0 +1,408 @@
+"""Exercise 10, unet, in Chainer: U-Net with unpadded convolutions, crops and a mirrored margin, and batch norm.
+
+New here: NUMBERS, LEARNING_RATE, CHANNELS, MARGIN, load_newts, Network, block, crop, test. As in
+02_bin_loss_chainer.py: build_network. All else is as in 09_concat_chainer.py.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import os
+import sys
+import tempfile
+import unicodedata
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+np.sctypes = {"int": [np.int32, np.int64]}  # Chainer reads this name, which NumPy 2 dropped
+warnings.simplefilter("ignore")  # its last release predates what its dependencies now warn of
+import chainer
+from chainer import functions, links
+
+FLOAT = "float32"  # with "float64" the losses of all four frameworks coincide: see the lesson
+COLOURS = {"background": (0, 0, 0), "akahara": (127, 0, 0), "madara": (0, 127, 0)}  # of the pixels in a mask
+CLASSES = tuple(COLOURS)
+NUMBERS = {  # the default of an option, what it may be, and its meaning
+    "iterations": (40, range(1, 10**6), "training steps"),
+    "batch": (1, range(1, 4097), "images in a batch"),
+    "size": (236, range(188, 2049, 16), "height and width of the images"),  # those that leave even sizes to pool
+    "seed": (0, range(2**63), "of all random numbers"),
+}
+LEARNING_RATE = 0.02  # at its peak, by default
+CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
+DEVICES = {"cpu": "@numpy", "cuda": "@cupy:0"}  # the names that Chainer has for them
+CHANNELS = (64, 128, 256, 512, 1024)
+MARGIN = 92  # pixels that the convolutions take from each side
+
+
+def find_images(folder):
+    """Return {name: path} of the images below folder; the name is the path below it, lower case, without suffix."""
+    paths = {}
+    for path in sorted(Path(parent, file) for parent, _, files in os.walk(folder, followlinks=True) for file in files):
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png") and not path.name.startswith("."):
+            name = path.relative_to(folder).with_suffix("").as_posix().lower()
+            name = unicodedata.normalize("NFC", name)  # a Mac may write an accented letter as two characters
+            if paths.setdefault(name, path) != path:
+                stop(f"{path}: has the same name as {paths[name].name}: rename one of them, and its mask too")
+    if not paths:
+        stop(f"{folder}: no .jpg or .png file here: --data takes a folder with train/ and test/")
+    return paths
+
+
+def open_image(path):
+    """Return an image as Pillow has it, read to its end and turned upright as its camera noted (EXIF)."""
+    try:
+        image = Image.open(path)
+        if ";16" in str(image.tile) or image.mode[0] in "IF":  # Pillow would drop or clip what 8 bits cannot hold
+            raise ValueError("it has more than 8 bits per channel")
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # a damaged file raises whatever its first wrong byte leads to
+        stop(f"{path}: {error}: save it again as an 8-bit JPEG or PNG, or remove it, and its mask or image")
+
+
+def read_mask(path):
+    """Return the class index of each pixel, (height, width) uint8: 0 background, 1 akahara, 2 madara."""
+    mask = np.array(open_image(path).convert("RGBA"))
+    mask[mask == 128] = 127  # the masks of the original photographs have 128
+    is_class = np.stack([(mask == (*colour, 255)).all(axis=2) for colour in COLOURS.values()])  # opaque, too
+    unknown = np.unique(mask[~is_class.any(axis=0)], axis=0).tolist()
+    if unknown:
+        known = ", ".join(f"{name} {colour}" for name, colour in COLOURS.items())
+        stop(f"{path}: unknown colours (R, G, B, alpha) {unknown[:3]}: paint {known}, opaque, and save as PNG")
+    return is_class.argmax(axis=0).astype(np.uint8)
+
+
+def load_newts(folder, size):
+    """Return names, images (N, size, size, 3) from -1 to 1, and targets (N, size - 184, size - 184) uint8.
+
+    An image is resized to what the network predicts of it, and mirrored outward by the margin that the convolutions
+    take: the overlap-tile strategy of U-Net (arXiv:1505.04597, figure 2).
+    """
+    inner, margin = size - 2 * MARGIN, (MARGIN, MARGIN)
+    image_paths, mask_paths = find_images(folder / "images"), find_images(folder / "seg_images")
+    for name in sorted(image_paths.keys() ^ mask_paths.keys()):
+        missing = "mask in seg_images/" if name in image_paths else "image in images/"
+        stop(f"{(image_paths | mask_paths)[name]}: has no {missing}: add {name} there, or remove this file")
+    images, targets = [], []
+    for name, path in image_paths.items():
+        image, target = np.array(open_image(path).convert("RGB")), read_mask(mask_paths[name])
+        if image.shape[:2] != target.shape:
+            stop(f"{mask_paths[name]}: is {target.shape} in size, its image {image.shape[:2]}: make them the same")
+        image = cv2.resize(image, (inner, inner), interpolation=cv2.INTER_AREA)
+        images.append(np.pad(image, (margin, margin, (0, 0)), mode="reflect"))
+        # INTER_NEAREST takes the top left corner of each new pixel, which shifts the mask; _EXACT takes its centre.
+        targets.append(cv2.resize(target, (inner, inner), interpolation=cv2.INTER_NEAREST_EXACT))
+    return list(image_paths), np.array(images, FLOAT) / 127.5 - 1, np.stack(targets)
+
+
+def augment(image, target, kind, rng):
+    """Flip image and target alike at random; if kind is "affine", also rotate, scale and shift a quarter of them."""
+    if kind == "none":
+        return image, target
+    down, right = rng.choice((1, -1), size=2)  # a step of -1 reverses an axis
+    changed = [np.ascontiguousarray(array[::down, ::right]) for array in (image, target)]
+    if kind == "affine" and rng.random() < 0.25:
+        angle, scale, shift = rng.uniform(-180, 180), 1.35 ** rng.uniform(-1, 1), rng.uniform(-0.1, 0.1, size=2)
+        for i, interpolation in enumerate((cv2.INTER_LINEAR, cv2.INTER_NEAREST)):  # class indices must not be blended
+            size, edge = len(changed[i]), cv2.BORDER_REFLECT_101  # what comes in from outside is mirrored
+            matrix = cv2.getRotationMatrix2D(((size - 1) / 2, (size - 1) / 2), angle, scale)
+            matrix[:, 2] += shift * len(target)
+            changed[i] = cv2.warpAffine(changed[i], matrix, (size, size), flags=interpolation, borderMode=edge)
+    return changed
+
+
+def draw_batches(images, targets, options, rng):
+    """Yield options.iterations batches: images (batch, height, width, 3), targets (batch, height, width, 1)."""
+    order = []
+    for _ in range(options.iterations):
+        while len(order) < options.batch:  # sampled without replacement, reshuffled each epoch
+            order.extend(rng.permutation(len(images)))
+        chosen, order = order[: options.batch], order[options.batch :]
+        batch = [augment(images[i], targets[i], options.augment, rng) for i in chosen]
+        yield np.stack([image for image, _ in batch]), np.stack([target for _, target in batch])[..., None]
+
+
+def to_tensor(array, device):
+    """Return an array (batch, height, width, channels) as an array (batch, channels, height, width) on the device."""
+    return chainer.get_device(DEVICES[device]).send(array.transpose(0, 3, 1, 2))  # an array of NumPy or CuPy
+
+
+class Network(chainer.Chain):
+    """U-Net (arXiv:1505.04597): images to logits (batch, 3, height - 184, width - 184)."""
+
+    def __init__(self, rng):
+        super().__init__()
+        with self.init_scope():
+            self.encoder, self.decoder = chainer.ChainList(), chainer.ChainList()
+            for in_channels, channels in itertools.pairwise((3, *CHANNELS)):
+                self.encoder.append(block(rng, in_channels, channels))
+            for in_channels, channels in itertools.pairwise(CHANNELS[::-1]):
+                upsample, norm = TransposedConvolution(rng, in_channels, channels), batch_norm(channels)
+                self.decoder.append(chainer.Sequential(upsample, norm, functions.relu))
+                self.decoder.append(block(rng, 2 * channels, channels))
+            self.classifier = Convolution(rng, CHANNELS[0], len(CLASSES), 1)
+
+    def forward(self, x):
+        skips = []
+        for encode in self.encoder[:-1]:
+            skips.append(encode(x))
+            x = functions.max_pooling_2d(skips[-1], 2)  # half the height and width, and next twice the channels
+        x = self.encoder[-1](x)
+        for upsample, decode in zip(self.decoder[::2], self.decoder[1::2], strict=True):
+            x = upsample(x)
+            x = functions.concat([crop(skips.pop(), x.shape[2]), x], axis=1)  # twice the height and width
+            x = decode(x)
+        return self.classifier(x)
+
+
+def block(rng, in_channels, channels):
+    """Return two times conv(3) + BatchNorm + ReLU; it takes 4 from height and width."""
+    return chainer.Sequential(
+        Convolution(rng, in_channels, channels, 3),
+        batch_norm(channels),
+        functions.relu,
+        Convolution(rng, channels, channels, 3),
+        batch_norm(channels),
+        functions.relu,
+    )
+
+
+def crop(features, size):
+    """Return the middle size x size of features (batch, channels, height, width)."""
+    start = (features.shape[2] - size) // 2
+    return features[:, :, start : start + size, start : start + size]
+
+
+def batch_norm(channels):
+    """Return batch normalisation with the constants that all four frameworks have here."""
+    return links.BatchNormalization(channels, decay=0.9, eps=1e-5)
+
+
+class Convolution(links.Convolution2D):
+    """A convolution of stride 1 whose weights NumPy draws, so that all four frameworks start from the same."""
+
+    def __init__(self, rng, in_channels, out_channels, kernel, pad=0):
+        weights = he_normal(rng, (out_channels, in_channels, kernel, kernel))
+        super().__init__(in_channels, out_channels, kernel, pad=pad, initialW=weights)  # biases are 0
+
+    def forward(self, x):
+        # Chainer multiplies all windows of a batch at once, and to rearrange them for that takes longer than to
+        # multiply them. One product for each image needs none of it: 400 ms instead of 800 for a training step.
+        if self.xp is not np or x.size > 2**21:  # the windows, kept for the way back, would fill the memory
+            return super().forward(x)
+        windows = functions.im2col(x, self.ksize, pad=self.pad)  # (batch, in x kernel x kernel, height, width)
+        batch, _, height, width = windows.shape
+        weights = self.W.reshape(self.out_channels, -1)  # (out, in x kernel x kernel)
+        products = functions.matmul(weights, windows.reshape(batch, -1, height * width))
+        return functions.bias(products.reshape(batch, -1, height, width), self.b)
+
+
+class TransposedConvolution(links.Deconvolution2D):
+    """A transposed convolution of kernel 2 and stride 2, its weights drawn by NumPy: it doubles height and width."""
+
+    def __init__(self, rng, in_channels, out_channels):
+        weights = he_normal(rng, (out_channels, in_channels, 2, 2)).transpose(1, 0, 2, 3)  # Chainer has (in, out, ...)
+        super().__init__(in_channels, out_channels, 2, stride=2, initialW=weights)
+
+
+def he_normal(rng, shape):
+    """Draw weights (out, in, height, width), He normal by fan-in (arXiv:1502.01852, section 2.2)."""
+    return rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+
+
+def build_network(rng, options):
+    """Return a Network on the device, its weights drawn in the order of the layers."""
+    network = Network(rng)
+    network.to_device(DEVICES[options.device])
+    return network
+
+
+def compute_loss(logits, targets):
+    """Return softmax cross entropy, the mean over all pixels; logits (batch, 3, height, width)."""
+    logits = logits.transpose(0, 2, 3, 1).reshape(-1, len(CLASSES))  # (batch x height x width, class)
+    targets = targets.reshape(-1).astype("int32")
+    return functions.softmax_cross_entropy(logits, targets)  # expects logits; includes the softmax
+
+
+def learning_rate(iteration, options):
+    """Return the learning rate of an iteration, counted from 0: linear warm-up over a tenth, then cosine decay."""
+    warm_up = math.ceil(options.iterations / 10)
+    if iteration < warm_up:
+        return options.lr * (iteration + 1) / warm_up
+    return options.lr * (1 + math.cos(math.pi * (iteration - warm_up) / (options.iterations - warm_up))) / 2
+
+
+def train(network, images, targets, options, rng):
+    """Take options.iterations steps of stochastic gradient descent with momentum; return the loss at each."""
+    optimizer = chainer.optimizers.MomentumSGD(lr=options.lr, momentum=0.9).setup(network)
+    losses = []
+    bar = tqdm(draw_batches(images, targets, options, rng), "train", options.iterations)
+    for iteration, batch in enumerate(bar):
+        optimizer.lr = learning_rate(iteration, options)
+        batch_images, batch_targets = (to_tensor(array, options.device) for array in batch)
+        loss = compute_loss(network(batch_images), batch_targets)
+        network.cleargrads()
+        loss.backward()
+        optimizer.update()
+        losses.append(float(loss.array))
+        bar.set_postfix_str(f"loss {losses[-1]:.4f}", refresh=False)
+        if not math.isfinite(losses[-1]):
+            bar.close()
+            stop(f"--lr {options.lr}: the loss is {losses[-1]} at iteration {iteration + 1}: try a smaller one")
+    return losses
+
+
+def save_weights(network, out):
+    """Write the weights and the running averages of batch norm to out/weights.npz."""
+    write_whole(out / "weights.npz", lambda part: chainer.serializers.save_npz(part, network))
+
+
+def load_weights(network, out):
+    """Read into the network what save_weights wrote to out."""
+    path = out / "weights.npz"
+    try:
+        with np.load(path) as saved:  # load_npz alone would spread a kernel of 1 x 1 over one of 3 x 3
+            if any(weight.shape != saved[name[1:]].shape for name, weight in network.namedparams()):
+                raise ValueError
+        chainer.serializers.load_npz(path, network)
+    except Exception:  # a damaged file raises whatever its first wrong byte leads to
+        wrong = "not the weights of this network" if path.exists() else "no such file"
+        stop(f"{path}: {wrong}: train first, without --test, or name the folder of the weights with --out")
+
+
+def predict(network, images, options):
+    """Return the logits, (N, height, width, class), of images (N, height, width, 3)."""
+    logits = []
+    # Batch norm by its running averages: a prediction must not depend on the rest of its batch.
+    with chainer.using_config("train", False), chainer.no_backprop_mode():
+        for start in tqdm(range(0, len(images), options.batch), "predict", leave=False):
+            batch_logits = network(to_tensor(images[start : start + options.batch], options.device))
+            logits.append(chainer.backends.cuda.to_cpu(batch_logits.array.transpose(0, 2, 3, 1)))
+    return np.concatenate(logits)
+
+
+def predict_augmented(network, images, options):
+    """Return the logits as predict does, their mean over the eight symmetries of a square: test-time augmentation."""
+    ways = [(turns, step) for turns in range(4) for step in (1, -1)]  # quarter turns; a step of -1 reverses an axis
+    changed = np.concatenate([np.rot90(images[:, ::step], turns, axes=(1, 2)) for turns, step in ways])
+    logits = np.split(predict(network, changed, options), len(ways))
+    back = [np.rot90(part, -turns, axes=(1, 2))[:, ::step] for part, (turns, step) in zip(logits, ways, strict=True)]
+    return np.mean(back, axis=0)
+
+
+def measure(predictions, targets):
+    """Return pixel accuracy, IoU (intersection over union) by class, None if in neither array, and their mean."""
+    pairs = np.bincount((len(CLASSES) * targets.astype(int) + predictions).ravel(), minlength=len(CLASSES) ** 2)
+    confusion = pairs.reshape(len(CLASSES), len(CLASSES))  # a row for each true class, a column for each predicted
+    intersection = confusion.diagonal()
+    union = confusion.sum(axis=0) + confusion.sum(axis=1) - intersection
+    iou = {name: float(i / u) if u else None for name, i, u in zip(CLASSES, intersection, union, strict=True)}
+    miou = float(np.mean([value for value in iou.values() if value is not None]))
+    return {"miou": miou, "iou": iou, "pixel_accuracy": float(intersection.sum() / confusion.sum())}
+
+
+def test(network, names, images, targets, options):
+    """Save each prediction, and a picture of input, truth and prediction; return the measures."""
+    predictions = predict_augmented(network, images, options).argmax(axis=3)  # (N, height, width)
+    colours = np.uint8(list(COLOURS.values()))
+    for name, image, target, prediction in zip(names, images, targets, predictions, strict=True):
+        middle = np.uint8(127.5 * (image[MARGIN:-MARGIN, MARGIN:-MARGIN] + 1))
+        panels = np.hstack([middle, 2 * colours[target], 2 * colours[prediction]])
+        save_image(options.out / "pictures" / f"{name}.png", panels.repeat(4, axis=0).repeat(4, axis=1))
+        save_image(options.out / "predictions" / f"{name}.png", colours[prediction])
+    return measure(predictions, targets)
+
+
+def save_image(path, image):
+    """Save an image, (height, width) or (height, width, 3) uint8, as PNG."""
+    write_whole(path, lambda part: Image.fromarray(image).save(part))
+
+
+def write_whole(path, write):
+    """Write a file beside path, then rename it: even if the script is killed, path is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{path.name}")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def stop(message):
+    """End the script with one line that names the file or option and the fix, and with status 2."""
+    print(f"{Path(__file__).name}: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def read_options():
+    """Return the options of the command line; stop at one that makes no sense."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = stop
+    own_data, own_out = Path(__file__).resolve().parents[2] / "Dataset", Path("outputs", Path(__file__).stem)
+    parser.add_argument("--test", action="store_true", help="only test, with the weights that training saved")
+    parser.add_argument("--data", type=Path, default=own_data, help="folder with train/ and test/ (%(default)s)")
+    parser.add_argument("--out", type=Path, default=own_out, help="folder for all that is written (%(default)s)")
+    parser.add_argument("--lr", type=float, default=LEARNING_RATE, help="learning rate at its peak (%(default)s)")
+    for name, (default, _, meaning) in NUMBERS.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{meaning} (%(default)s)")
+    for name, choices in CHOICES.items():
+        parser.add_argument(f"--{name}", choices=choices, default=choices[0], help="(%(default)s)")
+    options = parser.parse_args()
+    for name, (_, allowed, _) in NUMBERS.items():
+        if vars(options)[name] not in allowed:
+            stop(f"--{name} {vars(options)[name]}: give {allowed.start} to {allowed[-1]}, in steps of {allowed.step}")
+    if not 0 < options.lr < math.inf:
+        stop(f"--lr {options.lr}: give a number above 0, such as {LEARNING_RATE}")
+    set_up(options)
+    return options
+
+
+def set_up(options):
+    """Let Chainer compute in FLOAT, whatever CHAINER_DTYPE says, and choose the device where it is left open."""
+    chainer.config.dtype = np.dtype(FLOAT)
+    if options.device == "cuda" and not chainer.backends.cuda.available:
+        stop("--device cuda: Chainer sees no GPU: use --device cpu, or install a driver and CuPy")
+    if options.device == "auto":
+        options.device = "cuda" if chainer.backends.cuda.available else "cpu"
+
+
+def main():
+    options = read_options()
+    rng = np.random.default_rng(options.seed)
+    # All images are read before training: what is wrong with a test image should show now, not after minutes.
+    parts = ("test",) if options.test else ("train", "test")
+    newts = {part: load_newts(options.data / part, options.size) for part in parts}
+    network = build_network(rng, options)
+    if options.test:
+        load_weights(network, options.out)
+        metrics = json.loads((options.out / "metrics.json").read_text())
+    else:
+        options.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, where nothing may be written
+        losses = train(network, *newts["train"][1:], options, rng)
+        save_weights(network, options.out)
+        rows = [f"{iteration},{loss}\n" for iteration, loss in enumerate(losses, start=1)]
+        write_whole(options.out / "loss.csv", lambda part: part.write_text("".join(["iteration,loss\n", *rows])))
+        metrics = {"answer": Path(__file__).stem, "final_loss": losses[-1]}
+        metrics["options"] = {name: str(value) for name, value in vars(options).items()}
+    metrics |= test(network, *newts["test"], options)
+    write_whole(options.out / "metrics.json", lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
+    print(f"mIoU {metrics['miou']:.3f}, pixel accuracy {metrics['pixel_accuracy']:.3f}; all is in {options.out}/")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, KeyboardInterrupt) as error:  # a folder that may not be written, a full disk; Ctrl-C
+        stop(f"{error}: fix that, or name another folder with --data or --out" if str(error) else "interrupted")
+    except Exception as error:
+        if not any(word in repr(error) for word in ("memory", "Memory", "OOM")):  # each framework says it otherwise
+            raise
+        stop("out of memory: give a smaller --batch or --size")

@@ -1,0 +1,168 @@
+"""tools/new_exercise.py makes an exercise that passes copies.py and runs in all frameworks, or stops in one line."""
+
+import csv
+import json
+import shutil
+
+import pytest
+from conftest import ROOT, run_python
+from exercises import FRAMEWORKS, answer_path, find_exercise, find_subject, read_exercises
+
+ENGLISH = "a skip connection that is weighted by attention"
+JAPANESE = "注意機構で重みを付けたスキップ接続"
+
+
+def copy_repository(folder):
+    """Copy what the script and copies.py need."""
+    shutil.copytree(ROOT / "tools", folder / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in ROOT.glob("Question_*/answers"):
+        shutil.copytree(path, folder / path.relative_to(ROOT), ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "exercises.toml", folder)
+    return folder
+
+
+def add(repository, name, subject, base, english=ENGLISH, japanese=JAPANESE):
+    arguments = [name, "--subject", subject, "--from", base, "--en", english, "--ja", japanese]
+    return run_python("tools/new_exercise.py", *arguments, cwd=repository)
+
+
+def read_all(repository):
+    paths = [path for path in repository.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {path.relative_to(repository): path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def attention(tmp_path_factory):
+    """A copy of the repository with the new exercise attention, and what the script gave."""
+    repository = copy_repository(tmp_path_factory.mktemp("new"))
+    return repository, add(repository, "attention", "semaseg", "concat")
+
+
+def test_it_writes_four_answers_and_an_entry(attention):
+    repository, result = attention
+    assert result.returncode == 0 and not result.stderr
+    stem = f"{1 + max(each.number for each in read_exercises() if each.subject == 'semaseg'):02}_attention"
+    new = {path.as_posix() for path in read_all(repository).keys() - {path.relative_to(ROOT) for path in list_own()}}
+    assert new == {f"Question_semaseg/answers/{stem}_{framework}.py" for framework in FRAMEWORKS}
+    for path in new:
+        assert path in result.stdout
+    for left in ("README.ja.md", "make lesson-figures EXERCISE=attention", "make test", "exercises.toml"):
+        assert left in result.stdout
+    old, text = (folder.joinpath("exercises.toml").read_text("utf-8") for folder in (ROOT, repository))
+    assert [line for line in text.splitlines() if line.startswith("#")] == [
+        line for line in old.splitlines() if line.startswith("#")
+    ]
+    entries = {exercise.name: exercise for exercise in read_exercises(repository / "exercises.toml")}
+    made, base = entries.pop("attention"), entries["concat"]
+    assert list(entries.values()) == list(read_exercises())
+    assert (made.stem, made.subject, made.base, made.en, made.ja) == (stem, "semaseg", "concat", ENGLISH, JAPANESE)
+    copied = ("trains", "predicts", "parameters", "test_size", "figure_options", "network_options")
+    assert [vars(made)[key] for key in copied] == [vars(base)[key] for key in copied]
+
+
+def list_own():
+    """Return the files of the repository that copy_repository copies."""
+    folders = [ROOT / "tools", *ROOT.glob("Question_*/answers")]
+    return [path for folder in folders for path in folder.rglob("*")] + [ROOT / "exercises.toml"]
+
+
+def test_it_passes_copies_and_ruff(attention):
+    repository, _ = attention
+    result = run_python("tools/copies.py", cwd=repository)
+    assert (result.returncode, result.stdout) == (0, "")
+    shutil.copy(ROOT / "pyproject.toml", repository)
+    for command in (["check"], ["format", "--check"]):
+        result = run_python(
+            "-m", "ruff", *command, "--no-cache", *repository.glob("*/answers/*att*.py"), cwd=repository
+        )
+        assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_new_answer_runs(attention, tmp_path, framework):
+    script = answer_path("attention", framework, attention[0])
+    options = ["--data", ROOT / "Dataset", "--out", "out", "--device", "cpu", "--size", 8, "--batch", 2]
+    result = run_python(script, *options, "--iterations", 2, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    with open(tmp_path / "out/loss.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text("utf-8"))
+    assert metrics["answer"] == script.stem and 0 <= metrics["miou"] <= 1
+    result = run_python(script, *options, "--test", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "out/metrics.json").read_text("utf-8"))["miou"] == metrics["miou"]
+
+
+def test_what_is_written_in_it_stays(attention, tmp_path):
+    repository = shutil.copytree(attention[0], tmp_path / "copy")
+    path = answer_path("attention", "pytorch", repository)
+    text = path.read_text("utf-8").replace("class Network(nn.Module):\n", "class Network(nn.Module):\n    # Mine.\n")
+    path.write_text(text, "utf-8")
+    assert run_python("tools/copies.py", "--fix", cwd=repository).returncode == 0
+    assert path.read_text("utf-8") == text and "# Mine." in text
+
+
+def test_every_exercise_can_be_started_from(tmp_path):
+    repository = copy_repository(tmp_path)
+    for exercise in read_exercises():
+        result = add(repository, f"{exercise.name}_2", exercise.subject, exercise.name, f"a second {exercise.name}")
+        assert result.returncode == 0, result.stderr
+    result = run_python("tools/copies.py", cwd=repository)
+    assert (result.returncode, result.stdout) == (0, "")
+    made = read_exercises(repository / "exercises.toml")
+    assert len(made) == 2 * len(read_exercises())
+    for exercise in made:
+        if exercise.name.endswith("_2"):
+            base = find_exercise(exercise.base)
+            assert exercise.figure_options == base.figure_options
+            assert exercise.network_options == base.network_options
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A copy of the repository that no test may change."""
+    return copy_repository(tmp_path_factory.mktemp("fresh"))
+
+
+WRONG = {
+    "there is one": (["unet", "semaseg", "concat"], "unet: there is such an exercise"),
+    "one of another subject": (["grid_graph", "semaseg", "concat"], "grid_graph: there is such an exercise"),
+    "upper case": (["U-Net", "semaseg", "concat"], "U-Net: write the name in lower case, such as grid_graph"),
+    "a path": (["../unet", "semaseg", "concat"], "../unet: write the name in lower case"),
+    "no such subject": (["toy", "newts", "concat"], "--subject: newts: no such subject: give one of semaseg, digits"),
+    "no such base": (["toy", "semaseg", "concta"], "--from: concta: no such exercise: give concat"),
+    "a base elsewhere": (["toy", "semaseg", "digits_cnn"], "--from digits_cnn: is of another subject"),
+    "nothing built": (["toy", "semaseg", "concat", " "], "--en '': give one line of 1 to 100 characters"),
+    "two lines": (["toy", "semaseg", "concat", "a\nb"], "--en 'a\\nb': give one line"),
+    "quotes": (["toy", "semaseg", "concat", "a", '"""'], '--ja \'"""\': give one line'),
+    "too long": (["toy", "semaseg", "concat", 101 * "a"], "give one line of 1 to 100 characters"),
+}
+
+
+@pytest.mark.parametrize("arguments, message", WRONG.values(), ids=WRONG)
+def test_a_wrong_name_is_told_in_one_line_and_nothing_is_written(fresh, arguments, message):
+    before = read_all(fresh)
+    result = add(fresh, *arguments)
+    assert result.returncode == 2 and not result.stdout
+    assert result.stderr.startswith("new_exercise.py: ") and message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert read_all(fresh) == before
+
+
+def test_a_missing_answer_of_the_base_stops_it(tmp_path):
+    repository = copy_repository(tmp_path)
+    answer_path("concat", "chainer", repository).unlink()
+    before = read_all(repository)
+    result = add(repository, "toy", find_subject("semaseg").name, "concat")
+    assert result.returncode == 2 and "09_concat_chainer.py" in result.stderr and result.stderr.count("\n") == 1
+    assert read_all(repository) == before
+
+
+def test_a_file_in_its_place_stops_it(tmp_path):
+    repository = copy_repository(tmp_path)
+    number = 1 + max(exercise.number for exercise in read_exercises() if exercise.subject == "digits")
+    (repository / f"Question_digits/answers/{number:02}_toy_keras.py").write_text("mine = 1\n")
+    before = read_all(repository)
+    result = add(repository, "toy", "digits", "digits_dataset")
+    assert result.returncode == 2 and f"{number:02}_toy_keras.py: there is such a file" in result.stderr
+    assert read_all(repository) == before

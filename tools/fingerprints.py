@@ -1,0 +1,96 @@
+"""Take the fingerprints of answers: numbers by which one knows that an answer computes what it computed before.
+
+    python tools/fingerprints.py FRAMEWORK [EXERCISE ...]     prints them as JSON, of all that train by default
+
+An answer's results, which take minutes to make, are stale when the numbers would change, and not when a message does.
+So beside each result in a subject's assets/results.json lies its answer's fingerprint, taken in double precision:
+
+    weights     checksum of the weights that are drawn, in the common layout of tools/convert_weights.py
+    parameters  how many numbers training sets
+    logits      checksum of what the network, untrained, predicts of a few inputs in test mode
+    rates       checksum of the learning rates of the whole default run
+    losses      of the first iterations at the full learning rate, on the first batches
+"""
+
+import argparse
+import json
+import sys
+
+import convert_weights
+import numpy as np
+from exercises import FRAMEWORKS, answer_path, find_exercise, load_answer, read_exercises
+
+STEPS = 10  # whose losses are taken; a result keeps the first KEPT
+KEPT = 5
+CLOSE = 1e-9  # relative difference up to which two fingerprints are one
+
+
+def checksum(arrays):
+    """Return one number for the values and the order of all numbers in arrays, in double precision."""
+    numbers = np.concatenate([np.ravel(array) for array in arrays]).astype(np.float64)
+    return float(numbers @ np.cos(np.arange(len(numbers))) / np.sqrt(len(numbers)))
+
+
+def take_fingerprint(exercise, framework):
+    """Return {"weights": ..., "parameters": ..., "logits": ..., "rates": ..., "losses": [STEPS numbers]} of an answer.
+
+    Afterwards the framework computes in double precision. Raises what the answer raises.
+    """
+    path = answer_path(exercise, framework)
+    answer = load_answer(path)
+    answer.FLOAT = "float64"
+    sys.argv = [str(path), "--device", "cpu"]
+    options = answer.read_options()
+    rng = np.random.default_rng(options.seed)
+    # Newts are loaded as one folder, the digits are made while training.
+    is_newts = hasattr(answer, "load_newts")
+    data = answer.load_newts(options.data / "train", options.size)[1:] if is_newts else answer.load_data(options)
+    network = answer.build_network(rng, options)
+    weights = convert_weights.get_weights(framework, network)
+    trained = [array for name, array in weights.items() if not name.endswith(("mean", "variance"))]
+    if hasattr(answer, "predict"):
+        inputs = data[0][:1] if is_newts else answer.normalise(np.random.default_rng(1).random((2, 32, 32, 3)))
+        logits = [answer.predict(network, inputs.astype(np.float64), options)]
+    rates = [options.lr]
+    if hasattr(answer, "learning_rate"):
+        rates = [answer.learning_rate(iteration, options) for iteration in range(options.iterations)]
+        answer.learning_rate = lambda iteration, options: options.lr
+    options.iterations = STEPS
+    if is_newts:
+        losses = answer.train(network, *data, options, rng)
+    else:
+        exam = answer.make_pictures(*data["test"], 10, np.random.default_rng(0))
+        losses, _ = answer.train(network, data["train"], exam, options, rng)
+    return {
+        "weights": checksum(weights.values()),
+        "parameters": sum(array.size for array in trained),
+        "logits": checksum(logits) if hasattr(answer, "predict") else None,
+        "rates": checksum([np.array(rates)]),
+        "losses": losses,
+    }
+
+
+def differ(one, other):
+    """Return the names of what differs by more than CLOSE in two fingerprints; the first KEPT losses count."""
+    names = []
+    for name in ("weights", "parameters", "logits", "rates", "losses"):
+        a, b = (
+            np.array(np.atleast_1d(each.get(name)), dtype=np.float64)[: KEPT if name == "losses" else 1]
+            for each in (one, other)
+        )
+        if a.shape != b.shape or not np.allclose(a, b, rtol=CLOSE, atol=1e-12, equal_nan=True):
+            names.append(name)
+    return names
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("framework", choices=FRAMEWORKS)
+    parser.add_argument("exercises", nargs="*", type=find_exercise, help="names (all that train)")
+    options = parser.parse_args()
+    exercises = options.exercises or [exercise for exercise in read_exercises() if exercise.trains]
+    print(json.dumps({each.name: take_fingerprint(each, options.framework) for each in exercises}))
+
+
+if __name__ == "__main__":
+    main()

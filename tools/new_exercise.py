@@ -1,0 +1,171 @@
+"""Make the skeleton of a new exercise: four answers that run and pass tools/copies.py, and an entry in exercises.toml.
+
+    python tools/new_exercise.py attention --subject semaseg --from concat \\
+        --en "a skip connection that is weighted by attention" --ja "注意機構で重みを付けたスキップ接続"
+
+The exercise is the last of its subject. Its answers are those of the exercise that it starts from, but for their
+docstrings: they name Network new (build_network where there is no Network, and main where there is no network), whose
+first line is now what --en says. What is left to do is printed.
+"""
+
+import argparse
+import ast
+import json
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+from exercises import (
+    EXERCISES,
+    FRAMEWORKS,
+    NAME,
+    REPOSITORY,
+    answer_path,
+    find_exercise,
+    find_subject,
+    read_exercises,
+)
+
+WIDTH = 120  # columns of a line
+
+
+def stop(message):
+    """End with one line and status 2; nothing has been written."""
+    print(f"new_exercise.py: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def read_options():
+    """Return the options of the command line, subject and base as exercises.toml has them; stop at a wrong one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = stop
+    parser.add_argument("name", help="of the exercise, in lower case, such as grid_graph")
+    parser.add_argument("--subject", required=True, type=find_subject, help="such as semaseg")
+    parser.add_argument("--from", required=True, dest="base", type=find_exercise, help="the exercise it starts from")
+    parser.add_argument("--en", required=True, help="what the learner builds, in English, for the table of exercises")
+    parser.add_argument("--ja", required=True, help="the same in Japanese")
+    options = parser.parse_args()
+    if not NAME.fullmatch(options.name):
+        stop(f"{options.name}: write the name in lower case, such as grid_graph")
+    if options.name in [exercise.name for exercise in read_exercises()]:
+        stop(f"{options.name}: there is such an exercise: give another name")
+    if options.base.subject != options.subject.name:
+        stop(f"--from {options.base.name}: is of another subject: name an exercise of {options.subject.name}")
+    for option in ("en", "ja"):
+        text = vars(options)[option].strip().rstrip(".。")
+        if not text or not text.isprintable() or '"' in text or "\\" in text or len(text) > 100:
+            stop(f"--{option} {text!r}: give one line of 1 to 100 characters, without double quotes or backslashes")
+        vars(options)[option] = text
+    return options
+
+
+def make_answer(text, exercise, framework, number, options):
+    """Return the text of an answer made from the base's; exercise is the base, number that of the new one."""
+    body = ast.parse(text).body
+    pieces = {node.name: node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    name = next(name for name in ("Network", "build_network", "main") if name in pieces)
+    lines = text.splitlines()
+    claims = f"New here: {name}. All else is as in {exercise.stem}_{framework}.py."
+    what = f'"""Exercise {number}, {options.name}, in {FRAMEWORKS[framework]}: {options.en}.'
+    docstring = [*textwrap.wrap(what, WIDTH), "", *textwrap.wrap(claims, WIDTH), '"""']
+    # From below, so that the line numbers above stay true.
+    first_line = f'"""{options.en[0].upper()}{options.en[1:]}'
+    piece, indent = pieces[name], " " * pieces[name].body[0].col_offset
+    old = piece.body[0] if ast.get_docstring(piece) else None
+    if old is None:
+        lines.insert(piece.body[0].lineno - 1, f'{indent}{first_line}."""')
+    else:
+        first, *more = lines[old.lineno - 1 : old.end_lineno]
+        while more and more[0].strip() not in ("", '"""'):  # the rest of the first paragraph
+            more.pop(0)
+        shapes = re.search(r": images to [^.]*|$", first)[0]  # as in: images to logits (batch, 3, height, width)
+        closing = '"""' * (not more)
+        candidates = (f"{indent}{first_line}{end}.{closing}" for end in (shapes, ""))
+        new_line = next(line for line in candidates if len(line) <= WIDTH)
+        lines[old.lineno - 1 : old.end_lineno] = [new_line, *more]
+    lines[: body[0].end_lineno] = docstring
+    return "\n".join(lines) + "\n"
+
+
+def add_entry(text, exercise, number, options):
+    """Return the text of exercises.toml with the new entry after the last of the subject; exercise is the base."""
+    entry = [
+        "[[exercise]]",
+        f"name = {quote(options.name)}",
+        f"subject = {quote(options.subject.name)}",
+        f"number = {number}",
+        f"from = {quote(exercise.name)}",
+        f"trains = {quote(exercise.trains)}",
+        f"predicts = {quote(exercise.predicts)}",
+    ]
+    if exercise.trains:
+        entry.append(f"parameters = {exercise.parameters:_}")
+    if exercise.test_size:
+        entry.append(f"test_size = {exercise.test_size}")
+    entry += [f"en = {quote(options.en)}", f"ja = {quote(options.ja)}"]
+    figures = {option: int(value) if value.isdigit() else value for option, value in exercise.figure_options.items()}
+    for table, values in (("figure_options", figures), ("network_options", exercise.network_options)):
+        if values:
+            entry += ["", f"[exercise.{table}]", *(f"{option} = {quote(value)}" for option, value in values.items())]
+    lines = text.splitlines()
+    starts = [i for i, line in enumerate(lines) if line.startswith("[[")] + [len(lines)]
+    last = 0
+    for start, end in zip(starts, starts[1:], strict=False):
+        subject = re.compile(rf"subject\s*=\s*[\"']{options.subject.name}[\"']")
+        if lines[start].startswith("[[exercise]]") and any(subject.match(line) for line in lines[start:end]):
+            # Comments at its end belong to the entry after it.
+            last = max(i for i in range(start, end) if lines[i].strip() and not lines[i].startswith("#"))
+    lines[last + 1 : last + 1] = ["", *entry]
+    return "\n".join(lines) + "\n"
+
+
+def quote(value):
+    """Return a truth value, number, text or list of texts as TOML writes it, which is as JSON does."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def write_all(files):
+    """Write {path: text}, each file beside its place first, so that a full disk leaves all as it was."""
+    parts = {path: path.with_name(f".part-{path.name}") for path in files}
+    try:
+        for path, part in parts.items():
+            part.write_text(files[path], encoding="utf-8")
+        read_exercises(parts[EXERCISES])  # raises, while nothing is in its place yet, where the entry does not fit
+        for path, part in parts.items():
+            part.replace(path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+def main():
+    try:
+        options = read_options()
+        exercise, folder = options.base, REPOSITORY / options.subject.folder / "answers"
+        number = 1 + max(other.number for other in read_exercises() if other.subject == exercise.subject)
+        files = {}
+        for framework in FRAMEWORKS:
+            text = answer_path(exercise, framework).read_text(encoding="utf-8")
+            path = folder / f"{number:02}_{options.name}_{framework}.py"
+            if path.exists():
+                stop(f"{path.name}: there is such a file: remove it, or give another name")
+            files[path] = make_answer(text, exercise, framework, number, options)
+        files[EXERCISES] = add_entry(EXERCISES.read_text(encoding="utf-8"), exercise, number, options)
+        write_all(files)
+    except (OSError, ValueError, SyntaxError) as error:
+        stop(error)
+    print(f"Exercise {number}, {options.name}, is now as {exercise.name}:")
+    print(*(f"  {path.relative_to(REPOSITORY)}" for path in files), sep="\n")
+    lesson = Path(options.subject.folder, "README.md")
+    print(f"""What is left to do:
+  1. Write what is new in the four answers, and name it after "New here" in their docstrings: tools/copies.py tells
+     where the two do not agree.
+  2. In exercises.toml, correct what is copied from {exercise.name}: parameters, sizes and options.
+  3. Write its section in {lesson} and {lesson.with_suffix(".ja.md")}.
+  4. make lesson-figures EXERCISE={options.name}
+  5. make test""")
+
+
+if __name__ == "__main__":
+    main()

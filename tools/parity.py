@@ -1,0 +1,116 @@
+"""Train each exercise in double precision in all four frameworks, and tell how far their losses are apart.
+
+    python tools/parity.py [--exercises "unetlike concat"] [--frameworks "pytorch keras"] [--iterations 20]
+
+Every run is a whole one of the answer, with the full recipe, at its default options but for --iterations where it is
+given. The table shows, for each exercise and pair of frameworks, the largest relative difference of two losses of the
+same iteration; the last line is the largest of all. In double precision rounding stays so small that anything but a
+difference in arithmetic shows: the exit status is 1 where a run of at most 30 iterations parts by more than 1e-9, or
+a longer one by more than 1e-5. loss.csv of each run is kept in outputs/parity/. All exercises take some hours.
+"""
+
+import argparse
+import csv
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from exercises import FRAMEWORKS, answer_path, find_exercise, read_exercises
+from rich.console import Console
+from rich.table import Table
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHORT = 30  # iterations in which rounding has no time to grow
+BOUNDS = {"short": 1e-9, "long": 1e-5}
+# What an answer's main does, without the test, which takes time and has no part in the losses.
+RUN = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import exercises
+sys.argv.pop(0)
+answer = exercises.load_answer(sys.argv[0])
+answer.FLOAT = "float64"
+answer.test = lambda *_: dict.fromkeys(("miou", "pixel_accuracy", "mean_digit_iou"), float("nan"))
+answer.main()
+"""
+
+
+def stop(message):
+    """End with one line and status 2."""
+    print(f"parity.py: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def train(exercise, framework, iterations):
+    """Return the losses (iterations,) of a run of an answer in double precision; stop where it fails."""
+    script = answer_path(exercise, framework)
+    out = REPOSITORY / "outputs/parity" / script.stem
+    (out / "loss.csv").unlink(missing_ok=True)
+    options = ["--out", str(out), "--device", "cpu"] + (["--iterations", str(iterations)] if iterations else [])
+    command = [sys.executable, "-c", RUN, str(Path(__file__).parent), str(script), *options]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+    if done.returncode:
+        stop(f"{script.name} ended with status {done.returncode}: {(done.stderr.splitlines() or [''])[-1]}")
+    with (out / "loss.csv").open(newline="", encoding="utf-8") as file:
+        return np.array([float(row["loss"]) for row in csv.DictReader(file)])
+
+
+def compare(losses):
+    """Return {pair of frameworks: largest relative difference} of {framework: losses (iterations,)}."""
+    differences = {}
+    for one, other in itertools.combinations(losses, 2):
+        a, b = losses[one], losses[other]
+        if a.shape != b.shape or not np.isfinite([a, b]).all():
+            stop(f"{one} and {other}: {a.size} and {b.size} losses, or some that are not finite: nothing to compare")
+        differences[one, other] = float(np.max(np.abs(a - b) / np.maximum(np.abs(a), np.abs(b))))
+    return differences
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = stop
+    parser.add_argument("--exercises", help="names, as one argument (all that train)")
+    parser.add_argument("--frameworks", default=" ".join(FRAMEWORKS), help="two or more (%(default)s)")
+    parser.add_argument("--iterations", type=int, help="of each run (the answer's own default)")
+    options = parser.parse_args()
+    frameworks = list(dict.fromkeys(options.frameworks.split()))
+    if len(frameworks) < 2 or not set(frameworks) <= set(FRAMEWORKS):
+        stop(f"--frameworks {options.frameworks}: give two or more of {' '.join(FRAMEWORKS)}")
+    if options.iterations is not None and options.iterations < 1:
+        stop(f"--iterations {options.iterations}: give a number from 1 up")
+    try:
+        named = [find_exercise(name) for name in (options.exercises or "").split()]
+    except (KeyError, ValueError) as error:
+        stop(f"--exercises: {error.args[0]}")
+    chosen = named or [exercise for exercise in read_exercises() if exercise.trains]
+    for exercise in chosen:
+        if not exercise.trains:
+            stop(f"--exercises: {exercise.name} trains nothing: leave it out")
+
+    console, largest, failed = Console(), {}, False
+    table = Table("exercise", "iterations", *(f"{a} - {b}" for a, b in itertools.combinations(frameworks, 2)))
+    for exercise in chosen:
+        losses = {}
+        for framework in frameworks:
+            console.print(f"training {exercise.name} in {FRAMEWORKS[framework]} in double precision", highlight=False)
+            losses[framework] = train(exercise, framework, options.iterations)
+        differences, steps = compare(losses), len(losses[frameworks[0]])
+        bound = BOUNDS["short" if steps <= SHORT else "long"]
+        cells = [f"{value:.1e}" + (" !" if value > bound else "") for value in differences.values()]
+        table.add_row(exercise.name, str(steps), *cells)
+        console.print(f"{exercise.name}, {steps} iterations: at most {max(differences.values()):.1e}", highlight=False)
+        largest[exercise.name] = max(differences.values())
+        failed |= largest[exercise.name] > bound
+    console.print(table)
+    print(f"largest of all: {max(largest.values()):.1e} ({max(largest, key=largest.get)})")
+    raise SystemExit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("parity.py: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
