@@ -1,13 +1,13 @@
 """Draw the figures of the lesson from what the answers do: answers/answer_<exercise>.png for each that predicts, and
 with all exercises and frameworks, the drawings in assets/ too.
 
-    python tools/draw_figures.py [--exercises "unetlike segnet"] [--frameworks "pytorch keras"]
+    python tools/draw_figures.py [--exercises "unetlike segnet"] [--frameworks "pytorch keras"] [--jobs 2]
 
 Every answer runs at its defaults (unet and segnet for more iterations, to find newts: see exercises.toml), unless
 outputs/lesson/ holds what an answer of the same fingerprint wrote, from the same newts and under the same requirements.
 A figure shows two test pictures with their truth and what each framework made of them. The numbers of the runs go to
-assets/results.json beside the answers, with the fingerprint of the answer that gave them. All exercises take an hour or
-so on two cores.
+assets/results.json beside the answers, with the fingerprint of the answer that gave them. With --jobs N, N answers run
+side by side, a core each. All exercises take an hour or so on two cores.
 """
 
 import argparse
@@ -18,6 +18,8 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import cv2
 import fingerprints
@@ -65,8 +67,11 @@ def take_fingerprints(framework, exercises):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run_answer(script, out, fingerprint, *more):
-    """Return the numbers of an answer's run with more options; run it unless out holds what the same run wrote."""
+def run_answer(script, out, fingerprint, cores, *more):
+    """Return the numbers of an answer's run with more options; run it unless out holds what the same run wrote.
+
+    The run has one of the queue of cores to itself, or all of the machine where there is no queue.
+    """
     measured = out / "measured.json"
     run = {"inputs": inputs_hash(), "more": list(more), "fingerprint": fingerprint}
     try:
@@ -80,7 +85,13 @@ def run_answer(script, out, fingerprint, *more):
         measured.unlink(missing_ok=True)  # a run that is interrupted must not pass for a whole one
         # On the CPU everywhere, as a learner without a GPU.
         command = [sys.executable, str(script), "--out", str(out), "--device", "cpu", *more]
-        status, errors, seconds, memory = run_measured(command)
+        core = cores and cores.get()
+        pin = {"preexec_fn": lambda: os.sched_setaffinity(0, {core})} if cores else {}
+        try:
+            status, errors, seconds, memory = run_measured(command, **pin)
+        finally:
+            if cores:
+                cores.put(core)
         if status:
             stop(f"{script.name} ended with status {status}: {(errors.splitlines() or [''])[-1]}")
         kept = run | {"seconds": seconds, "peak_memory_mb": memory}
@@ -110,14 +121,14 @@ def measure_augmentation(script, out, fingerprint):
         ran.write_text(run, encoding="utf-8")
 
 
-def describe_machine():
-    """Return what the times depend on: {"cores": ..., "memory_gb": ...}, None where the system does not tell."""
+def describe_machine(jobs):
+    """Return what the times depend on: {"cores": of a run, "memory_gb": ...}, None where the system does not tell."""
     has_memory = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if has_memory else None
-    return {"cores": os.cpu_count(), "memory_gb": memory and round(memory / 2**30)}
+    return {"cores": 1 if jobs > 1 else os.cpu_count(), "memory_gb": memory and round(memory / 2**30)}
 
 
-def keep_results(path, metrics):
+def keep_results(path, metrics, jobs):
     """Put the numbers of these answers, {answer: numbers}, into a results.json; drop answers that are no more."""
     try:
         results = read_results(path)
@@ -126,7 +137,7 @@ def keep_results(path, metrics):
     path.parent.mkdir(parents=True, exist_ok=True)
     known = {f"{exercise.name}_{framework}" for exercise in read_exercises() for framework in FRAMEWORKS}
     answers = {name: kept for name, kept in (results["answers"] | metrics).items() if name in known}
-    write_results(path, results | {"machine": describe_machine(), "answers": dict(sorted(answers.items()))})
+    write_results(path, results | {"machine": describe_machine(jobs), "answers": dict(sorted(answers.items()))})
 
 
 def read_picture(path):
@@ -174,7 +185,10 @@ def main():
     everything = " ".join(exercise.name for exercise in read_exercises() if exercise.predicts)
     parser.add_argument("--exercises", default=everything, help="(%(default)s)")
     parser.add_argument("--frameworks", default=" ".join(FRAMEWORKS), help="(%(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side (%(default)s); Linux only")
     options = parser.parse_args()
+    if options.jobs < 1:
+        stop(f"--jobs {options.jobs}: give a number from 1 up")
     if not options.exercises.split() or not options.frameworks.split():
         stop("--exercises and --frameworks: name at least one of each")
     try:
@@ -188,18 +202,36 @@ def main():
         if framework not in FRAMEWORKS:
             stop(f"--frameworks: there is no {framework!r}; there is {', '.join(FRAMEWORKS)}")
     names = [exercise.name for exercise in exercises]
-    prints = {framework: take_fingerprints(framework, names) for framework in options.frameworks.split()}
-    for exercise in exercises:
-        outs, metrics = {}, {}
-        more = [word for name, value in exercise.figure_options.items() for word in (f"--{name}", str(value))]
-        for framework in options.frameworks.split():
+    frameworks = options.frameworks.split()
+    cores = SimpleQueue() if options.jobs > 1 else None
+    for core in sorted(os.sched_getaffinity(0))[: options.jobs] if cores else ():
+        cores.put(core)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        prints = dict(zip(frameworks, pool.map(lambda name: take_fingerprints(name, names), frameworks), strict=True))
+
+        def run(exercise, framework):
             script = answer_path(exercise, framework)
-            outs[framework] = REPOSITORY / "outputs/lesson" / script.stem
-            metrics[framework] = run_answer(script, outs[framework], prints[framework][exercise.name], *more)
+            more = [word for name, value in exercise.figure_options.items() for word in (f"--{name}", str(value))]
+            out = REPOSITORY / "outputs/lesson" / script.stem
+            return out, run_answer(script, out, prints[framework][exercise.name], cores, *more)
+
+        runs = {
+            (exercise, framework): pool.submit(run, exercise, framework)
+            for exercise in exercises
+            for framework in frameworks
+        }
+        try:
+            done = {key: future.result() for key, future in runs.items()}
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    for exercise in exercises:
+        outs = {framework: done[exercise, framework][0] for framework in frameworks}
+        metrics = {framework: done[exercise, framework][1] for framework in frameworks}
         subject = REPOSITORY / find_subject(exercise.subject).folder
         draw_exercise(subject / f"answers/answer_{exercise.name}.png", outs, metrics)
         answers = {f"{exercise.name}_{framework}": numbers for framework, numbers in metrics.items()}
-        keep_results(subject / "assets/results.json", answers)
+        keep_results(subject / "assets/results.json", answers, options.jobs)
     if options.exercises == everything and options.frameworks == " ".join(FRAMEWORKS):
         script = answer_path("unetlike", "pytorch")
         measure_augmentation(script, REPOSITORY / "outputs/lesson/augmentation.csv", prints["pytorch"]["unetlike"])
