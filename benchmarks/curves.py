@@ -1,9 +1,10 @@
-"""How far the loss curves of the four frameworks lie apart in the runs that `make lesson-figures` left.
+"""From which iteration on rounding parts the loss curves of the four frameworks, in the runs of `make lesson-figures`.
 
-    python benchmarks/curves.py [--iterations 100]
+    python benchmarks/curves.py [--apart 0.001]
 
-For each exercise and each two frameworks: the largest difference of the losses in the first iterations, in proportion
-to the loss. The table is Markdown. unet and segnet raise their learning rate in 20 iterations: theirs part sooner.
+For each exercise and each two frameworks: the first iteration at which the losses differ by more than this share of the
+loss, and the largest difference of the whole run. The runs are in single precision; in double precision, `make parity`,
+the curves stay together. The table is Markdown.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from rich.table import Table
 REPOSITORY = Path(__file__).resolve().parent.parent
 RUNS = REPOSITORY / "outputs/lesson"
 sys.path.insert(0, str(REPOSITORY / "tools"))
-from draw_figures import FRAMEWORKS, find_exercises  # noqa: E402
+from exercises import FRAMEWORKS, read_exercises  # noqa: E402
 
 
 def stop(message):
@@ -30,7 +31,7 @@ def stop(message):
 
 def read_losses(exercise, framework):
     """Return the loss of each iteration of a run."""
-    path = RUNS / f"{exercise}_{framework}/loss.csv"
+    path = RUNS / f"{exercise.stem}_{framework}/loss.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return [float(row["loss"]) for row in csv.DictReader(file)]
@@ -41,16 +42,22 @@ def read_losses(exercise, framework):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = stop
-    parser.add_argument("--iterations", type=int, default=100, help="how many of the first (%(default)s)")
+    parser.add_argument("--apart", type=float, default=0.001, help="share of the loss (%(default)s)")
     options = parser.parse_args()
-    if options.iterations < 1:
-        stop(f"--iterations {options.iterations}: give a whole number from 1 up")
+    if not options.apart > 0:
+        stop(f"--apart {options.apart}: give a number above 0")
     pairs = list(itertools.combinations(FRAMEWORKS, 2))
     table = Table("exercise", *(" – ".join(FRAMEWORKS[name] for name in pair) for pair in pairs), box=MARKDOWN)
-    for exercise in find_exercises():
-        losses = {framework: read_losses(exercise, framework)[: options.iterations] for framework in FRAMEWORKS}
-        apart = [max(abs(a - b) / a for a, b in zip(losses[one], losses[other], strict=True)) for one, other in pairs]
-        table.add_row(f"`{exercise}`", *(f"{each:.0e}" for each in apart))
+    for exercise in read_exercises():
+        if not exercise.predicts or not exercise.trains:
+            continue
+        losses = {framework: read_losses(exercise, framework) for framework in FRAMEWORKS}
+        cells = []
+        for one, other in pairs:
+            apart = [abs(a - b) / a for a, b in zip(losses[one], losses[other], strict=True)]
+            first = next((i for i, each in enumerate(apart, start=1) if each > options.apart), None)
+            cells.append(f"{'never' if first is None else first}, {max(apart):.1%}")
+        table.add_row(f"`{exercise.name}`", *cells)
     Console(width=200).print(table)
 
 

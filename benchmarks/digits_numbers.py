@@ -7,7 +7,6 @@ All in PyTorch, on the digits and photographs of scikit-learn.
 """
 
 import argparse
-import importlib.util
 import json
 import math
 import sys
@@ -17,9 +16,10 @@ import numpy as np
 import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-ANSWER = REPOSITORY / "Question_digits/answers/digits_cnn_pytorch.py"
 sys.path.insert(0, str(REPOSITORY / "tools"))
-from results import code_hash  # noqa: E402
+import fingerprints  # noqa: E402
+from exercises import answer_path  # noqa: E402
+from exercises import load_answer as load_from  # noqa: E402
 
 WAYS = {  # how training differs from the answer's defaults
     "as given": {},
@@ -33,10 +33,8 @@ WAYS = {  # how training differs from the answer's defaults
 
 def load_answer():
     """Return the answer as a module, and its options at their defaults."""
-    specification = importlib.util.spec_from_file_location(ANSWER.stem, ANSWER)
-    answer = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(answer)
-    sys.argv = [ANSWER.name, "--device", "cpu"]
+    answer = load_from(answer_path("digits_cnn", "pytorch"))
+    sys.argv = [answer.__file__, "--device", "cpu"]
     return answer, answer.read_options()
 
 
@@ -112,7 +110,10 @@ def measure_ways(answer, options, seeds):
             answer.train(network, data["train"], exam, changed, rng)
             predictions = answer.predict(network, answer.normalise(exam[0]), changed) >= 0
             runs[way].append({"mean_digit_iou": answer.mean_digit_iou(predictions, exam[1])})
-            print(f"{way}, seed {seed}: {runs[way][-1]}, {answer.count_parameters(network)} parameters", flush=True)
+            print(
+                f"{way}, seed {seed}: {runs[way][-1]}, {sum(each.numel() for each in network.parameters())} parameters",
+                flush=True,
+            )
     answer.compute_loss = original
     return runs
 
@@ -127,10 +128,9 @@ def main():
     measure_epsilon(answer, options)
     if not arguments.short:
         path = REPOSITORY / "Question_digits/assets/ways.json"
-        found = {"answer": ANSWER.stem, "code": code_hash(ANSWER)}
-        found |= {"runs": measure_ways(answer, options, arguments.seeds)}
+        found = fingerprints.describe("digits_cnn") | {"runs": measure_ways(answer, options, arguments.seeds)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        answer.write_whole(path, lambda aside: aside.write_text(json.dumps(found, indent=1) + "\n"))
+        answer.write_whole(path, lambda part: part.write_text(json.dumps(found, indent=1) + "\n"))
         print(f"written to {path}")
 
 

@@ -16,13 +16,17 @@ import tempfile
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-ANSWERS = REPOSITORY / "Question_digits/answers"
 sys.path.insert(0, str(REPOSITORY / "tools"))
-from results import code_hash  # noqa: E402
+import convert_weights  # noqa: E402
+import fingerprints  # noqa: E402
+from exercises import FRAMEWORKS, answer_path, load_answer  # noqa: E402
+from results import run_measured  # noqa: E402
 
 CNN_CHANNELS, KERNEL = (10, 12, 8), 5  # of digits_cnn
-MEASURES = ("mean_digit_iou", "parameters", "milliseconds_per_iteration", "peak_memory_mb", "final_loss")
+MEASURES = ("mean_digit_iou", "parameters", "seconds", "peak_memory_mb", "final_loss")
 
 
 def stop(message):
@@ -67,15 +71,26 @@ def list_contests():
     }
 
 
-def run(script, arguments, seed):
-    """Run an answer and return its measures."""
+def run(exercise, framework, arguments, seed):
+    """Run an answer and return its measures; seconds and memory are those of the whole process."""
+    script = answer_path(exercise, framework)
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, script, *arguments, "--seed", seed, "--device", "cpu", "--out", out]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-        if done.returncode:
-            stop(f"{script.name}: {done.stderr.strip().splitlines()[-1]}")
+        status, errors, seconds, memory = run_measured(list(map(str, command)), stdout=subprocess.DEVNULL)
+        if status:
+            stop(f"{script.name}: {errors.strip().splitlines()[-1]}")
         metrics = json.loads((Path(out) / "metrics.json").read_text(encoding="utf-8"))
+    metrics |= {"seconds": seconds, "peak_memory_mb": memory}
+    metrics["parameters"] = count_parameters(exercise, framework, arguments)
     return {name: metrics[name] for name in MEASURES}
+
+
+def count_parameters(exercise, framework, arguments):
+    """Return how many numbers training sets in the network of an answer with these options."""
+    answer = load_answer(answer_path(exercise, framework))
+    sys.argv = [answer.__file__, *map(str, arguments), "--device", "cpu"]
+    network = answer.build_network(np.random.default_rng(0), answer.read_options())
+    return sum(array.size for array in convert_weights.get_weights(framework, network).values())
 
 
 def main():
@@ -91,35 +106,39 @@ def main():
     options = parser.parse_args()
     if options.seeds < 1:
         stop(f"--seeds {options.seeds}: give a whole number from 1 up")
+    if options.framework not in FRAMEWORKS:
+        stop(f"--framework {options.framework}: give one of {', '.join(FRAMEWORKS)}")
     for name in options.names:
         if name not in contests:
             stop(f"--names {name!r}: no such contest: give some of {', '.join(map(repr, contests))}")
     kept = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+    described = {}
     for name in options.names:
         exercise, arguments, sees = contests[name]
-        script = ANSWERS / f"{exercise}_{options.framework}.py"
-        if not script.exists():
-            stop(f"--framework {options.framework}: there is no {script.name}: give pytorch or another")
         arguments = arguments + (["--iterations", options.iterations] if options.iterations else [])
-        facts = {"answer": script.stem, "code": code_hash(script), "options": arguments, "sees": sees}
+        if exercise not in described:
+            described[exercise] = fingerprints.describe(exercise, options.framework)
+        facts = described[exercise] | {"options": arguments, "sees": sees}
         old = kept.get(name, {})
-        runs = old["runs"] if all(old.get(key) == value for key, value in facts.items()) else {}
+        is_same = all(old.get(key) == facts[key] for key in ("answer", "options", "sees"))
+        is_same = is_same and not fingerprints.differ(old["fingerprint"], facts["fingerprint"])
+        runs = old["runs"] if is_same else {}
         kept[name] = facts | {"runs": runs}
         for seed in map(str, range(options.seeds)):
             if seed not in runs:
                 print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
-                runs[seed] = run(script, arguments, seed)
+                runs[seed] = run(exercise, options.framework, arguments, seed)
                 aside = options.out.with_name(f".part-{options.out.name}")
                 aside.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
                 aside.replace(options.out)
-    print("| network | sees to each side | parameters | mean IoU of the digit | ms a step | memory, MB |")
+    print("| network | sees to each side | parameters | mean IoU of the digit | seconds | memory, MB |")
     print("|---|---|---|---|---|---|")
     for name in options.names:
         runs = [kept[name]["runs"][str(seed)] for seed in range(options.seeds)]
         each = {measure: [each[measure] for each in runs] for measure in MEASURES}
         spread = f" ± {stdev(each['mean_digit_iou']):.3f}" if len(runs) > 1 else ""
         cells = [f"{kept[name]['sees']}", f"{runs[0]['parameters']:,}", f"{mean(each['mean_digit_iou']):.3f}{spread}"]
-        cells += [f"{mean(each['milliseconds_per_iteration']):.0f}", f"{max(each['peak_memory_mb']):.0f}"]
+        cells += [f"{mean(each['seconds']):.0f}", f"{max(each['peak_memory_mb']):.0f}"]
         print(f"| {name} | {' | '.join(cells)} |")
     print(f"{options.framework}, {options.seeds} seed(s)")
 

@@ -4,25 +4,24 @@
 
 Each run is the PyTorch answer's own functions at its defaults, only compute_loss is another. The table tells the mean
 over the seeds on the test pictures and, if there are several, the standard deviation; --out gets every number. At the
-defaults that is twelve trainings; fewer than some 300 iterations tell nothing, since the learning rate rises slowly.
+defaults that is twelve runs of half a minute or so.
 """
 
 import argparse
-import importlib.util
 import json
 import statistics
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-ANSWER = REPOSITORY / "Question_semaseg/answers/bin_test_pytorch.py"
 sys.path.insert(0, str(REPOSITORY / "tools"))
-from results import code_hash  # noqa: E402
+import fingerprints  # noqa: E402
+from exercises import answer_path  # noqa: E402
+from exercises import load_answer as load_from  # noqa: E402
 
 MEASURES = {"miou": "mIoU", "iou_newt": "IoU of newt", "recall": "recall", "precision": "precision"}
 
@@ -35,10 +34,7 @@ def stop(message):
 
 def load_answer():
     """Return a fresh copy of the answer as a module, so that its compute_loss can be replaced."""
-    specification = importlib.util.spec_from_file_location(ANSWER.stem, ANSWER)
-    answer = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(answer)
-    return answer
+    return load_from(answer_path("bin_test", "pytorch"))
 
 
 def class_weighted(newt_share):
@@ -98,11 +94,13 @@ def main():
     for name in ("seeds", "iterations"):
         if vars(asked)[name] is not None and vars(asked)[name] < 1:
             stop(f"--{name} {vars(asked)[name]}: give a whole number from 1 up")
-    device = answer.pick_device(asked.device)
-    options = SimpleNamespace(**(answer.ON_CPU if device == "cpu" else answer.ON_GPU))
-    options.device, options.augment = device, answer.CHOICES["augment"][0]
-    options.iterations = asked.iterations or options.iterations
-
+    sys.argv = [
+        __file__,
+        "--device",
+        asked.device,
+        *(["--iterations", str(asked.iterations)] if asked.iterations else []),
+    ]
+    options = answer.read_options()
     _, images, targets = answer.load_newts(asked.data / "train", options.size)
     _, test_images, test_targets = answer.load_newts(asked.data / "test", options.size)
     newt_share = float(targets.mean())
@@ -127,9 +125,8 @@ def main():
             row.append(f"{statistics.mean(values):.3f}{spread}")
         print(f"| {name} | {' | '.join(row)} |")
     print(f"{newt_share:.1%} of the training pixels are newt; {options.iterations} iterations, {asked.seeds} seed(s)")
-    written = {"answer": ANSWER.stem, "code": code_hash(ANSWER), "iterations": options.iterations, "device": device}
-    written |= {"versions": answer.VERSIONS, "augment": options.augment, "newt_share": newt_share, "runs": found}
-    answer.write_whole(asked.out, lambda aside: aside.write_text(json.dumps(written, indent=2) + "\n"))
+    written = fingerprints.describe("bin_test") | {"iterations": options.iterations, "newt_share": newt_share}
+    answer.write_whole(asked.out, lambda part: part.write_text(json.dumps(written | {"runs": found}, indent=1) + "\n"))
     print(f"wrote {asked.out}")
 
 

@@ -9,7 +9,6 @@ which is what a skip brings back. At the defaults that is 18 runs of half a minu
 """
 
 import argparse
-import json
 import statistics
 import sys
 from pathlib import Path

@@ -9,7 +9,6 @@ that of the side, by least squares over the logarithms of what was measured.
 """
 
 import argparse
-import importlib.util
 import json
 import platform
 import sys
@@ -21,23 +20,14 @@ import numpy as np
 import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-ANSWER = REPOSITORY / "Question_digits/answers/grid_graph_pytorch.py"
 sys.path.insert(0, str(REPOSITORY / "tools"))
-from results import code_hash  # noqa: E402
+from exercises import answer_path, load_answer  # noqa: E402
 
 
 def stop(message):
     """End with one line and status 2."""
     print(f"sparse.py: {message}", file=sys.stderr)
     raise SystemExit(2)
-
-
-def load_answer():
-    """Import the answer as a module; it does nothing until it is called."""
-    specification = importlib.util.spec_from_file_location(ANSWER.stem, ANSWER)
-    answer = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(answer)
-    return answer
 
 
 def count_bytes(matrix):
@@ -101,7 +91,7 @@ def main():
         if min(np.atleast_1d(vars(options)[name])) < least:
             stop(f"--{name}: give whole numbers from {least} up")
     torch.set_num_threads(1)
-    answer = load_answer()
+    answer = load_answer(answer_path("grid_graph", "pytorch"))
     found = {}
     print("| side | nodes | dense, MB | sparse, MB | dense, ms | sparse, ms |\n|---|---|---|---|---|---|")
     for side in options.sides:
@@ -118,15 +108,14 @@ def main():
             if exponent is not None:
                 print(f"{way}, {what}: side to the power of {exponent:.2f}")
     written = {
-        "answer": ANSWER.stem,
-        "code": code_hash(ANSWER),
-        "versions": answer.VERSIONS,
+        "answer": "grid_graph_pytorch",
+        "versions": {"pytorch": torch.__version__, "numpy": np.__version__},
         "processor": platform.machine(),
         "threads": 1,
     }
     written |= {"columns": options.columns, "sides": found, "exponents": exponents}
     try:
-        answer.write_whole(options.out, lambda aside: aside.write_text(json.dumps(written, indent=1) + "\n"))
+        answer.write_whole(options.out, lambda part: part.write_text(json.dumps(written, indent=1) + "\n"))
     except OSError as error:
         stop(f"{error}: name another file with --out")
     print(f"wrote {options.out}")

@@ -6,7 +6,7 @@ Nothing is trained: small arrays, the bundled newts and untrained networks show 
 """
 
 import argparse
-import importlib.util
+import functools
 import logging
 import os
 import sys
@@ -34,23 +34,21 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY / "tools"))
+import exercises  # noqa: E402
+
 FRAMEWORKS = ("PyTorch", "TensorFlow", "Keras", "Chainer")
-ANSWERS = {}
 
 
+@functools.cache
 def answer(exercise):
     """Return the PyTorch answer to an exercise as a module."""
-    if exercise not in ANSWERS:
-        (path,) = REPOSITORY.glob(f"Question_*/answers/{exercise}_pytorch.py")
-        specification = importlib.util.spec_from_file_location(path.stem, path)
-        ANSWERS[exercise] = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(ANSWERS[exercise])
-    return ANSWERS[exercise]
+    return exercises.load_answer(exercises.answer_path(exercise, "pytorch"))
 
 
 def network_of(exercise, size=64):
     """Return the untrained network of an exercise in PyTorch, its weights drawn with seed 0."""
-    options = SimpleNamespace(device="cpu", size=size)
+    options = SimpleNamespace(device="cpu", size=size, upsampling="nearest", poolings=1)
     return answer(exercise).build_network(np.random.default_rng(0), options)
 
 

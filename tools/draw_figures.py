@@ -58,15 +58,6 @@ def inputs_hash():
     return digest.hexdigest()
 
 
-def take_fingerprints(framework, exercises):
-    """Return {exercise: fingerprint} of the answers to exercises in a framework, taken in a process of its own."""
-    command = [sys.executable, fingerprints.__file__, framework, *exercises]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        stop(f"fingerprints.py {framework} ended with: {(done.stderr.splitlines() or [''])[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def run_answer(script, out, fingerprint, cores, *more):
     """Return the numbers of an answer's run with more options; run it unless out holds what the same run wrote.
 
@@ -105,8 +96,11 @@ def run_answer(script, out, fingerprint, cores, *more):
     # One batch's loss says little of where training ended; a twentieth of them says more.
     last = losses[-max(1, len(losses) // 20) :]
     numbers |= {"first_loss": losses[0], "last_loss": sum(last) / len(last)}
-    short = fingerprint | {"losses": fingerprint["losses"][: fingerprints.KEPT]}
-    return {name: value for name, value in metrics.items() if name != "answer"} | numbers | {"fingerprint": short}
+    return (
+        {name: value for name, value in metrics.items() if name != "answer"}
+        | numbers
+        | {"fingerprint": fingerprints.shorten(fingerprint)}
+    )
 
 
 def measure_augmentation(script, out, fingerprint):
@@ -207,7 +201,9 @@ def main():
     for core in sorted(os.sched_getaffinity(0))[: options.jobs] if cores else ():
         cores.put(core)
     with ThreadPoolExecutor(options.jobs) as pool:
-        prints = dict(zip(frameworks, pool.map(lambda name: take_fingerprints(name, names), frameworks), strict=True))
+        prints = dict(
+            zip(frameworks, pool.map(lambda name: fingerprints.take_in_child(name, names), frameworks), strict=True)
+        )
 
         def run(exercise, framework):
             script = answer_path(exercise, framework)

@@ -12,7 +12,6 @@ All positions and letters are measured in pixels of a page that shows the figure
 import argparse
 import csv
 import functools
-import importlib.util
 import itertools
 import math
 import sys
@@ -22,6 +21,7 @@ from typing import NamedTuple
 from unittest import mock
 
 import cv2
+import exercises
 import matplotlib.style
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ BLUE, PALE_BLUE, ORANGE, PALE_ORANGE = "#1f6fb2", "#cde2f4", "#c8560b", "#fbdcc4
 GREEN, PALE_GREEN, RED, PALE_RED = "#2c7a45", "#cfe8d6", "#b3261e", "#f7d3d0"
 PURPLE, PALE_PURPLE, GREY = "#7b3fb0", "#e8dcf3", "#e4e8ec"
 YELLOW, DARK_YELLOW = "#ffd54a", "#b8860b"
+OPTIONS = Namespace(device="cpu", upsampling="nearest", poolings=1, batch=1)  # of the answers whose networks are shown
 CLASS_COLOURS = {"background": GREY, "akahara": PALE_RED, "madara": PALE_GREEN}
 STEP_COLOURS = {"conv2d": INK, "max_pool2d": RED, "conv_transpose2d": GREEN, "cat": BLUE}  # of arrows
 FRAMEWORKS = {  # the curves should coincide, so each is narrower than the one below it and dashed in its own way
@@ -149,26 +150,30 @@ def new_chart(figure, x, y, width, height, **labels):
 
 @functools.cache
 def load_answer(name):
-    """Import Question_*/answers/<name>.py as a module; it does nothing until it is called."""
-    path = next(REPOSITORY.glob(f"Question_*/answers/{name}.py"), None)
-    if path is None:
-        stop(f"{name}.py: there is no such answer in Question_*/answers: mend the name in schematics.py")
-    specification = importlib.util.spec_from_file_location(name, path)
-    answer = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(answer)
-    return answer
+    """Import the answer of a name such as unetlike_pytorch as a module; it does nothing until it is called."""
+    exercise, _, framework = name.rpartition("_")
+    return exercises.load_answer(exercises.answer_path(exercise, framework))
+
+
+@functools.cache
+def read_newts(exercise, size):
+    """Return {name: (image (height, width, 3) uint8, target)} of the test pictures as an exercise reads them."""
+    names, images, targets = load_answer(f"{exercise}_pytorch").load_newts(REPOSITORY / "Dataset/test", size)
+    return {name: (np.uint8(np.round(127.5 * (x + 1))), y) for name, x, y in zip(names, images, targets, strict=True)}
 
 
 def read_picture(name):
     """Return a test picture (height, width, 3) uint8 and the class (height, width) of each of its pixels."""
     answer = load_answer("semaseg_dataset_pytorch")
     folder = REPOSITORY / "Dataset/test"
-    return answer.read_picture(folder / f"images/{name}.jpg"), answer.read_mask(folder / f"seg_images/{name}.png")
+    picture = np.array(answer.open_image(folder / f"images/{name}.jpg"))
+    return picture, answer.read_mask(folder / f"seg_images/{name}.png")
 
 
 def paint(classes, bright=True):
     """Return class indices in the colours of the masks, or in brighter ones that are told apart on a page."""
-    return load_answer("semaseg_test_pytorch").paint(classes) * (2 if bright else 1)
+    colours = np.uint8(list(load_answer("semaseg_test_pytorch").COLOURS.values()))
+    return colours[classes] * (2 if bright else 1)
 
 
 def to_grey(array):
@@ -211,13 +216,9 @@ class Recorder(TorchFunctionMode):
 def record_stages(exercise, size=None):
     """Return the stages of the PyTorch answer's network on a picture of size x size, its default unless given."""
     answer = load_answer(f"{exercise}_pytorch")
-    size = size or answer.ON_CPU["size"]
-    if hasattr(answer, "Network"):
-        with torch.device("meta"):  # there a tensor has a shape and no numbers, so U-Net takes no time or memory
-            network = answer.Network()
-    else:
-        options = Namespace(device="cpu", upsampling="nearest")
-        network = answer.build_network(np.random.default_rng(0), options).to("meta")
+    size = size or answer.NUMBERS["size"][0]
+    # On the meta device a tensor has a shape and no numbers, so that a pass through U-Net takes no time or memory.
+    network = answer.build_network(np.random.default_rng(0), OPTIONS).to("meta")
     images = torch.zeros(1, 3, size, size, device="meta")
     with Recorder(size) as recorder:
         network.eval()(images)
@@ -281,7 +282,7 @@ def find_receptive_field(exercise, size):
     pass it to one pixel of four, but any of them may be the largest, so an average takes its place.
     """
     answer = load_answer(f"{exercise}_pytorch")
-    network = answer.build_network(np.random.default_rng(0), Namespace(device="cpu", upsampling="nearest"))
+    network = answer.build_network(np.random.default_rng(0), OPTIONS)
     network.double().eval()  # in float32 so many sums of positive numbers might overflow
     for parameter in network.parameters():
         parameter.data.abs_()
@@ -340,14 +341,14 @@ def draw_segmentation():
 def draw_class_indices():
     """Draw pieces of two masks and the class indices that are read from them."""
     answer = load_answer("semaseg_test_pytorch")
-    size, side, cell = answer.ON_CPU["size"], 8, 27
+    size, side, cell = answer.NUMBERS["size"][0], 8, 27
     span, middle, right = side * cell, 272, 560
     figure, axes = new_card(556)
     heading(axes, 128, 26, f"mask, {size} × {size}")
     heading(axes, 380, 26, "colours")
     heading(axes, 668, 26, "class indices")
     for y, name, (row, column) in ((48, "akahara/akahara_0012", (48, 20)), (288, NEWT, (24, 44))):
-        classes = answer.resize(*read_picture(name), size)[1]
+        classes = read_newts("semaseg_test", size)[name][1]
         piece = classes[row : row + side, column : column + side]
         show(axes, paint(classes, bright=False), 20, y, span, span)
         scale = span / size
@@ -361,7 +362,7 @@ def draw_class_indices():
             axes.plot([middle + line] * 2, [y, y + span], color=SOFT, linewidth=0.5)
         arrow(axes, (middle + span + 12, y + span / 2), (right - 12, y + span / 2))
         grid(axes, piece, right, y, cell, lambda value, *_: list(CLASS_COLOURS.values())[value])
-    for i, (name, colour) in enumerate(answer.CLASSES.items()):
+    for i, (name, colour) in enumerate(answer.COLOURS.items()):
         x = 20 + 260 * i
         box(axes, x, 524, 16, 16, np.array(colour) / 255, line=0.6)
         write(axes, x + 24, 532, f"{', '.join(map(str, colour))}  →  {i}  {name}", 14, ha="left")
@@ -370,15 +371,14 @@ def draw_class_indices():
 
 def draw_sigmoid():
     """Draw the sigmoid, and the probabilities that a trained bin_test gives, cut at the threshold."""
-    answer, run = load_answer("bin_test_pytorch"), RUNS / "bin_test_pytorch"
+    answer, run = load_answer("bin_test_pytorch"), RUNS / "03_bin_test_pytorch"
     if not (run / "weights.pt").exists():
         stop(f"{run / 'weights.pt'}: no such file: run make lesson-figures, which makes it")
-    options = Namespace(device="cpu", batch=1)
-    network = answer.build_network(np.random.default_rng(0), options)
+    network = answer.build_network(np.random.default_rng(0), OPTIONS)
     answer.load_weights(network, run)
-    picture, classes = read_picture(NEWT)
-    image, target = answer.resize(picture, np.minimum(classes, 1), answer.ON_CPU["size"])
-    logits = answer.predict_augmented(network, np.float32(image)[None] / 127.5 - 1, options)[0, ..., 0]
+    picture, _ = read_picture(NEWT)
+    image, target = read_newts("bin_test", answer.NUMBERS["size"][0])[NEWT]
+    logits = answer.predict_augmented(network, np.float32(image)[None] / 127.5 - 1, OPTIONS)[0, ..., 0]
     probabilities = sigmoid(logits)
     figure, axes = new_card(344)
     chart = new_chart(figure, 102, 34, 230, 240, xlabel="logit", ylabel="probability of newt")
@@ -432,8 +432,8 @@ def draw_pixelwise_softmax():
         write(axes, middle - 10, y, f"{divmod(row, LOGITS.shape[1])}", 14, SOFT, ha="right")
         arrow(axes, (middle + wide + 12, y), (right - 12, y))
     write(axes, (middle + wide + right) / 2, top - 12, r"$e^{z_c}\,/\,\sum_k e^{z_k}$", 18)
-    size = answer.ON_CPU["size"]
-    shape = answer.ON_CPU["batch"], size, size, len(names)
+    size = answer.NUMBERS["size"][0]
+    shape = answer.NUMBERS["batch"][0], size, size, len(names)
     for x, text, numbers in (
         (left + cell, "(batch, height, width, class)", shape),
         (middle + wide / 2, "(batch × height × width, class)", (math.prod(shape[:-1]), shape[-1])),
@@ -632,7 +632,7 @@ def draw_unet_margin():
     """Draw a picture mirrored outward for U-Net, and the target that lies over its middle."""
     answer = load_answer("unet_pytorch")
     size = 572  # as in the paper
-    image, target = answer.resize(*read_picture(NEWT), size)
+    image, target = read_newts("unet", size)[NEWT]
     start, inner = answer.MARGIN, len(target)
     image = cv2.resize(image, (size // 2, size // 2), interpolation=cv2.INTER_AREA)  # a page shows no more of it
     figure, axes = new_card(490)
@@ -705,8 +705,8 @@ def draw_unpooling():
 def draw_receptive_field():
     """Draw what the pixel in the middle of a picture sees by the network of exercises 2 to 6 and by unetlike."""
     answer = load_answer("unetlike_pytorch")
-    size = answer.ON_CPU["size"]
-    image, _ = answer.resize(*read_picture(NEWT), size)
+    size = answer.NUMBERS["size"][0]
+    image, _ = read_newts("unetlike", size)[NEWT]
     figure, axes = new_card(446)
     side, top = 340, 50
     pixel = side / size
@@ -731,7 +731,7 @@ def draw_loss_curves():
     """Draw the loss of unetlike in each framework, and how far the others are from PyTorch."""
     losses = {}
     for framework in FRAMEWORKS:
-        path = RUNS / f"unetlike_{framework}/loss.csv"
+        path = RUNS / f"11_unetlike_{framework}/loss.csv"
         losses[framework] = np.array(read_table(path, "loss")[0], float)
         if len(losses[framework]) != len(losses["pytorch"]):
             stop(f"{path}: has another number of iterations than PyTorch's: remove it and run make lesson-figures")
@@ -818,7 +818,7 @@ def main(text=__doc__, folder=ASSETS, figures=FIGURES):
         for name in options.names or figures:
             print(f"wrote {write_figure(name, folder, figures)}")
     except OSError as error:
-        stop(f"{error.filename}: {error.strerror}: mend that and run again")
+        stop(f"{error.filename}: {error.strerror}: fix that and run again")
 
 
 if __name__ == "__main__":

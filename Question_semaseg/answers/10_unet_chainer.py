@@ -34,7 +34,7 @@ NUMBERS = {  # the default of an option, what it may be, and its meaning
     "size": (236, range(188, 2049, 16), "height and width of the images"),  # those that leave even sizes to pool
     "seed": (0, range(2**63), "of all random numbers"),
 }
-LEARNING_RATE = 0.02  # at its peak, by default
+LEARNING_RATE = 0.05  # at its peak, by default
 CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
 DEVICES = {"cpu": "@numpy", "cuda": "@cupy:0"}  # the names that Chainer has for them
 CHANNELS = (64, 128, 256, 512, 1024)

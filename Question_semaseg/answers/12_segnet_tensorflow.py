@@ -1,6 +1,7 @@
 """Exercise 12, segnet, in TensorFlow: SegNet: pooling that keeps its indices, and unpooling by them.
 
-New here: NUMBERS, ENCODER, DECODER, Network, Stage, unpool. All else is as in 11_unetlike_tensorflow.py.
+New here: NUMBERS, ENCODER, DECODER, Network, Stage, unpool. As in 10_unet_tensorflow.py: LEARNING_RATE. All else is as
+in 11_unetlike_tensorflow.py.
 """
 
 import argparse
@@ -36,7 +37,7 @@ NUMBERS = {  # the default of an option, what it may be, and its meaning
     "size": (64, range(32, 2049, 32), "height and width of the images"),  # the network halves them five times
     "seed": (0, range(2**63), "of all random numbers"),
 }
-LEARNING_RATE = 0.2  # at its peak, by default
+LEARNING_RATE = 0.05  # at its peak, by default
 CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cuda")}  # the first is the default
 ENCODER = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512), (512, 512, 512, 512))  # channels
 DECODER = ((512, 512, 512, 512), (512, 512, 512, 256), (256, 256, 256, 128), (128, 128, 64), (64, 64, 64))
