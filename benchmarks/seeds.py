@@ -1,16 +1,16 @@
 """What each framework reaches over several seeds: mean and spread of the mIoU on the test pictures of a data folder.
 
     python benchmarks/seeds.py [--exercises "bin_test unetlike"] [--data Dataset/photographs] [--seeds 3] [--folds 4]
-                               [--frameworks "pytorch"] [--jobs 2]
+                               [--frameworks "pytorch"] [--jobs 2] [--keep]
 
 Every run is the answer at its default options but for --data and --seed, in a process of its own. Beside it stands what
 calling every pixel background would reach on the same pictures. A handful of test pictures say little: with --folds N
 all pictures, of train/ and test/, are dealt out to N folds, species by species, each fold is the test set of a run that
 trains on the others, and a seed's mIoU is the mean of its N runs. With --jobs N, N runs go side by side, a core each.
+With --keep, the numbers of the bundled newts go to assets/results.json, where the lesson and the comparison read them.
 """
 
 import argparse
-import importlib.util
 import itertools
 import json
 import os
@@ -27,6 +27,10 @@ from rich.progress import track
 from rich.table import Table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY / "tools"))
+import exercises  # noqa: E402
+from results import RESULTS, read_results, write_results  # noqa: E402
+
 FRAMEWORKS = "pytorch tensorflow keras chainer"
 
 
@@ -36,26 +40,21 @@ def stop(message):
     raise SystemExit(2)
 
 
-def find_answer(exercise, framework):
-    """Return the path of an answer that measures; stop where there is none."""
-    scripts = list(REPOSITORY.glob(f"Question_*/answers/{exercise}_{framework}.py"))
-    text = scripts[0].read_text(encoding="utf-8") if scripts else ""
-    if "\ndef measure(" not in text or "\ndef load_newts(" not in text:
-        stop(f"{exercise}_{framework}.py: no such answer, or none that measures what it makes of newts: see --help")
-    return scripts[0]
-
-
-def load_answer(path):
-    """Return an answer as a module."""
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
-    return script
+def find_answer(name, framework):
+    """Return the exercise of a name and the path of its answer in a framework; stop where it measures no newts."""
+    try:
+        exercise = exercises.find_exercise(name)
+        path = exercises.answer_path(exercise, framework)
+    except ValueError as error:
+        stop(str(error))
+    if exercise.subject != "semaseg" or not exercise.predicts:
+        stop(f"--exercises: {name} does not measure what it makes of newts: give others")
+    return path
 
 
 def background_miou(script, folders):
     """Return the mIoU, mean over data folders, of calling every pixel of their test pictures background."""
-    targets = [script.load_newts(folder / "test", script.ON_CPU["size"])[2] for folder in folders]
+    targets = [script.load_newts(folder / "test", script.NUMBERS["size"][0])[2] for folder in folders]
     return statistics.mean(script.measure(0 * target, target)["miou"] for target in targets)
 
 
@@ -63,8 +62,8 @@ def deal(script, data, count, out):
     """Make `count` data folders of links below out, all of the pictures of data, each picture once a test picture."""
     pairs = {}
     for part in ("train", "test"):
-        images = script.find_pictures(data / part / "images")
-        masks = script.find_pictures(data / part / "seg_images")
+        images = script.find_images(data / part / "images")
+        masks = script.find_images(data / part / "seg_images")
         for name in images.keys() & masks.keys():
             pairs[f"{Path(name).parent}/{part}_{Path(name).name}"] = images[name], masks[name]
     turns = {}
@@ -105,7 +104,10 @@ def main():
     parser.add_argument("--folds", type=int, default=1, help="cross-validate in so many folds")
     parser.add_argument("--frameworks", default=FRAMEWORKS)
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side (%(default)s); Linux only")
+    parser.add_argument("--keep", action="store_true", help="write the numbers of one framework to results.json")
     options = parser.parse_args()
+    if options.keep and (options.folds > 1 or options.data != REPOSITORY / "Dataset" or " " in options.frameworks):
+        stop("--keep: is for the bundled newts and one of --frameworks, without --data and --folds")
     for name in ("seeds", "folds", "jobs"):
         if vars(options)[name] < 1:
             stop(f"--{name} {vars(options)[name]}: give a whole number from 1 up")
@@ -115,7 +117,7 @@ def main():
     scripts = {name: find_answer(*name) for name in names}
     table = Table("exercise", "framework", "mIoU of each seed", "mean", "spread (standard deviation)", "all background")
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(max(1, options.jobs)) as pool:
-        some = load_answer(find_answer(options.exercises.split()[0], "pytorch"))
+        some = exercises.load_answer(find_answer(options.exercises.split()[0], "pytorch"))
         folders = [options.data]
         if options.folds > 1:
             folders = deal(some, options.data, options.folds, Path(temporary))
@@ -131,10 +133,16 @@ def main():
             of_name[name] += (miou,)
         for (exercise, framework), all_mious in of_name.items():
             seeds = [statistics.mean(all_mious[i : i + len(folders)]) for i in range(0, len(all_mious), len(folders))]
-            spread = f"{statistics.stdev(seeds):.3f}" if len(seeds) > 1 else ""
-            nothing = background_miou(load_answer(find_answer(exercise, "pytorch")), folders)
+            deviation = f"{statistics.stdev(seeds):.3f}" if len(seeds) > 1 else ""
+            nothing = background_miou(exercises.load_answer(find_answer(exercise, "pytorch")), folders)
             each = " ".join(f"{seed:.3f}" for seed in seeds)
-            table.add_row(exercise, framework, each, f"{statistics.mean(seeds):.3f}", spread, f"{nothing:.3f}")
+            if options.keep:
+                results, numbers = read_results(), exercises.load_answer(find_answer(exercise, framework)).NUMBERS
+                spread = {"framework": framework, "iterations": numbers["iterations"][0]}
+                spread |= {"seeds": list(range(options.seeds)), "miou": seeds}
+                results.setdefault("spread", {})[exercise] = spread
+                write_results(RESULTS, results)
+            table.add_row(exercise, framework, each, f"{statistics.mean(seeds):.3f}", deviation, f"{nothing:.3f}")
     Console().print(table)
 
 

@@ -1,6 +1,6 @@
 """What a skip connection is for: transposeconv against concat, with one to three poolings, over several seeds.
 
-    python benchmarks/skip.py [--seeds 3] [--poolings "1 2 3"] [--iterations N] [--out Question_semaseg/assets/skip.json]
+    python benchmarks/skip.py [--seeds 3] [--poolings "1 2 3"] [--iterations N] [--out FILE.json]
 
 Each run is the PyTorch answer's own functions at its defaults, but for --poolings and --seed. The table shows, on the
 test images, the mIoU, and the accuracy of the pixels near a boundary: those at most 1 pixel away from one of another

@@ -681,7 +681,7 @@ def unet():
         len(list(OfChainer().params())),
     )
     show("kernel and bias in a plain list, of these are seen", *seen)
-    sizes = list(answer("unet").SIZES)
+    sizes = list(answer("unet").NUMBERS["size"][1])
     show("sizes of input that go", sizes[0], sizes[1], sizes[2])
 
 

@@ -5,6 +5,7 @@ import sys
 
 import cv2
 import draw_figures
+import exercises
 import numpy as np
 import pytest
 import results
@@ -36,20 +37,39 @@ out = pathlib.Path(sys.argv[2])
 out.mkdir(exist_ok=True)
 runs = out / "runs"
 runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
-(out / "metrics.json").write_text('{"miou": 0.5}')
+(out / "metrics.json").write_text('{"answer": "11_unetlike_keras", "miou": 0.5, "options": {"seed": "3"}}')
 (out / "loss.csv").write_text("iteration,loss\\n" + "".join(f"{i},{1 / i}\\n" for i in range(1, 41)))
 """
+PRINT = {"weights": 1.0, "parameters": 7, "logits": 0.1, "rates": 2.0, "losses": [1, 0.9, 0.8, 0.7, 0.6, 0.5]}
 
 
-def test_an_answer_runs_again_only_when_its_code_was_edited(tmp_path):
+def test_an_answer_runs_again_only_when_its_numbers_would_change(tmp_path):
     script, out = tmp_path / "answer.py", tmp_path / "out"
-    for code, runs in ((ANSWER, "x"), (f'"""Said."""\n{ANSWER}# said\n', "x"), (f"{ANSWER}done = True\n", "xx")):
-        script.write_text(code)
-        numbers = draw_figures.run_answer(script, out)
+    script.write_text(ANSWER)
+    other = PRINT | {"losses": [1, 0.9, 0.8, 0.7, 0.61, 0.5]}
+    for fingerprint, more, runs in (
+        (PRINT, [], "x"),
+        (PRINT | {"weights": 1 + 1e-12}, [], "x"),
+        (other, [], "xx"),
+        (other, ["--iterations", "4"], "xxx"),
+    ):
+        numbers = draw_figures.run_answer(script, out, fingerprint, None, *more)
         assert (out / "runs").read_text() == runs
-        assert numbers["code"] == results.code_hash(script)
-        assert numbers["miou"] == 0.5 and numbers["first_loss"] == 1
+        assert numbers["fingerprint"]["losses"] == fingerprint["losses"][:5]
+        assert (numbers["parameters"], numbers["iterations"], numbers["seed"], numbers["miou"]) == (7, 40, 3, 0.5)
+        assert numbers["first_loss"] == 1
         assert numbers["last_loss"] == pytest.approx((1 / 39 + 1 / 40) / 2)  # a twentieth of 40 iterations
+        assert numbers["seconds"] > 0 and not numbers.keys() & {"answer", "options"}
+
+
+def test_time_and_memory_are_those_of_the_child():
+    code = "import time; block = bytearray(200_000_000); time.sleep(0.5)"
+    status, errors, seconds, memory = results.run_measured([sys.executable, "-c", code])
+    assert (status, errors) == (0, "") and 0.5 < seconds < 60
+    if memory is not None:
+        assert 200 < memory < 600
+    failed = results.run_measured([sys.executable, "-c", "import sys; sys.exit('no')"])
+    assert failed[:2] == (1, "no\n")
 
 
 def test_an_answer_runs_again_when_the_newts_or_the_requirements_were_edited(tmp_path, monkeypatch):
@@ -62,33 +82,34 @@ def test_an_answer_runs_again_when_the_newts_or_the_requirements_were_edited(tmp
         newt.write_text(inputs[0])
         requirements.write_text(inputs[1])
         draw_figures.inputs_hash.cache_clear()
-        draw_figures.run_answer(script, out)
+        draw_figures.run_answer(script, out, PRINT, None)
         assert (out / "runs").read_text() == runs
     draw_figures.inputs_hash.cache_clear()
 
 
 def test_results_of_other_answers_stay_and_those_of_none_go(tmp_path):
-    (tmp_path / "answers").mkdir()
-    (tmp_path / "assets").mkdir()
     path = tmp_path / "assets/results.json"
-    for name in ("unet_keras", "unet_chainer"):
-        (tmp_path / f"answers/{name}.py").touch()
-    draw_figures.keep_results(path, {"unet_chainer": {"miou": 0.1}, "unet_theano": {"miou": 0.2}})
-    draw_figures.keep_results(path, {"unet_keras": {"miou": 0.3}})
-    assert results.read_results(path)["answers"] == {"unet_chainer": {"miou": 0.1}, "unet_keras": {"miou": 0.3}}
-    assert results.read_results(path)["machine"]["cores"] == os.cpu_count()
+    draw_figures.keep_results(path, {"unet_chainer": {"miou": 0.1}, "unet_theano": {"miou": 0.2}}, 1)
+    spread = {"unetlike": {"miou": [0.7, 0.8]}}
+    results.write_results(path, results.read_results(path) | {"spread": spread})
+    draw_figures.keep_results(path, {"unet_keras": {"miou": 0.3}}, 1)
+    kept = results.read_results(path)
+    assert kept["answers"] == {"unet_chainer": {"miou": 0.1}, "unet_keras": {"miou": 0.3}}
+    assert kept["machine"]["cores"] == os.cpu_count() and kept["spread"] == spread
 
 
 def test_an_answer_that_fails_is_told_in_one_line(tmp_path, capsys):
     script = tmp_path / "answer.py"
     script.write_text("import sys\nsys.exit('answer.py: no such folder')\n")
     with pytest.raises(SystemExit) as end:
-        draw_figures.run_answer(script, tmp_path / "out")
+        draw_figures.run_answer(script, tmp_path / "out", PRINT, None)
     assert end.value.code == 2
     assert capsys.readouterr().err == "draw_figures.py: answer.py ended with status 1: answer.py: no such folder\n"
 
 
-@pytest.mark.parametrize("option", [["--exercises", "bin_loss"], ["--frameworks", "theano"], ["--colour"]])
+@pytest.mark.parametrize(
+    "option", [["--exercises", "bin_loss"], ["--frameworks", "theano"], ["--jobs", "0"], ["--colour"]]
+)
 def test_wrong_options_end_in_one_line(option, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["draw_figures.py", *option])
     with pytest.raises(SystemExit) as end:
@@ -98,8 +119,9 @@ def test_wrong_options_end_in_one_line(option, capsys, monkeypatch):
 
 
 def test_every_exercise_that_predicts_has_a_figure():
-    """Those that are in the lesson lie beside the answers."""
-    lesson = (ROOT / "Question_semaseg/README.md").read_text("utf-8")
-    for exercise in draw_figures.find_exercises():
-        if f"answers/answer_{exercise}.png" in lesson:
-            assert (ROOT / f"Question_semaseg/answers/answer_{exercise}.png").stat().st_size > 10_000
+    for exercise in exercises.read_exercises():
+        folder = ROOT / exercises.find_subject(exercise.subject).folder
+        if f"answers/answer_{exercise.name}.png" in (folder / "README.md").read_text("utf-8"):
+            assert (folder / f"answers/answer_{exercise.name}.png").stat().st_size > 10_000
+        else:
+            assert not exercise.predicts
