@@ -586,7 +586,7 @@ def concat():
     batch = answer("concat").to_tensor(images[:1], "cpu")
     with torch.no_grad():
         right = network(batch)
-        weight = network.join[0].weight
+        weight = network.decoder[1][0][0].weight  # of the 1 x 1 convolution after the concatenation
         weight.data = torch.cat(
             [weight[:, 32:], weight[:, :32]], dim=1
         )  # as if the two were joined the other way round
@@ -602,7 +602,7 @@ def concat():
 def parameters(exercise):
     """Return how many numbers training sets in the network of an exercise."""
     options = SimpleNamespace(device="cpu", size=64, upsampling="nearest")
-    return answer(exercise).count_parameters(answer(exercise).build_network(np.random.default_rng(0), options))
+    return sum(parameter.numel() for parameter in network_of(exercise).parameters())
 
 
 def unet():
@@ -703,8 +703,8 @@ def unetlike():
     module.compute_loss(network(module.to_tensor(images[:8], "cpu")), torch.from_numpy(targets[:8])[:, None]).backward()
     show(
         "the same where ReLU stands before batch norm",
-        network[0].weight.grad.abs().max().item(),
-        network[0].bias.grad.abs().max().item(),
+        network[0][0].weight.grad.abs().max().item(),
+        network[0][0].bias.grad.abs().max().item(),
     )
     odd = image(np.zeros((72, 72)))
     for name, pool in (

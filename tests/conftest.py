@@ -3,7 +3,7 @@
 import ast
 import functools
 import gzip
-import importlib.util
+import json
 import os
 import signal
 import struct
@@ -23,56 +23,84 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # side by side each takes one core, sin
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored, and answers would
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = sorted(ROOT.glob("Question_*/answers/*.py"))
-FRAMEWORKS = ("pytorch", "tensorflow", "keras", "chainer")
-AKAHARA, MADARA, GREY = (127, 0, 0), (0, 127, 0), (150, 140, 130)
 sys.path.insert(0, str(ROOT / "tools"))
+import exercises  # noqa: E402
+
+FRAMEWORKS = tuple(exercises.FRAMEWORKS)
+EXERCISES = {exercise.name: exercise for exercise in exercises.read_exercises()}
+ANSWERS = {(name, framework): exercises.answer_path(name, framework) for name in EXERCISES for framework in FRAMEWORKS}
+SCRIPTS = list(ANSWERS.values())
+AKAHARA, MADARA, GREY = (127, 0, 0), (0, 127, 0), (150, 140, 130)
+# Each answer by name in the title of a test, as in [unet_keras].
+by_answer = pytest.mark.parametrize("exercise, framework", ANSWERS, ids=lambda part: part)
+
+
+@functools.cache
+def load(path):
+    """Return an answer as a module. Two frameworks in one process disturb each other, so this is for PyTorch's."""
+    return exercises.load_answer(path)
+
+
+def pytorch(exercise):
+    """Return the PyTorch answer to an exercise as a module."""
+    return load(ANSWERS[exercise, "pytorch"])
 
 
 @functools.cache
 def find_options(script):
-    """Return all options in a script, as in {"--train": (), "--device": ("auto", "cpu"), ...}: name and choices."""
-    tree = ast.parse(script.read_text("utf-8"))
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    named = [node for node in calls if getattr(node.func, "attr", "") == "add_argument"]
-    options = {}
-    for node in (node for node in named if isinstance(node.args[0], ast.Constant)):
-        choices = [ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg == "choices"]
-        options[node.args[0].value] = tuple(*choices)
+    """Return the options of an answer, as in {"--lr": (), "--device": ("auto", "cpu"), ...}: name and choices."""
+    tree, options = ast.parse(script.read_text("utf-8")), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
+            if isinstance(node.args[0], ast.Constant):
+                options[node.args[0].value] = ()
     for node in tree.body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "CHOICES":
-            options |= {f"--{name}": choices for name, choices in ast.literal_eval(node.value).items()}
-    assert {"--train", "--test", "--out", "--seed", "--device", "--iterations", "--batch"} <= set(options)
+        table = getattr(node.targets[0], "id", "") if isinstance(node, ast.Assign) else ""
+        if table in ("NUMBERS", "CHOICES"):
+            for key, value in zip(node.value.keys, node.value.values, strict=True):
+                options[f"--{key.value}"] = ast.literal_eval(value) if table == "CHOICES" else ()
     return options
-
-
-def is_trained(script):
-    """Return whether a script trains a network."""
-    return "--lr" in find_options(script)
-
-
-def find_size(script, least):
-    """Return the smallest size from least up that the network of a script can take."""
-    for node in ast.parse(script.read_text("utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "SIZES":
-            sizes = range(*(ast.literal_eval(argument) for argument in node.value.args))
-            return min(size for size in sizes if size >= least)
-    return least
-
-
-@functools.cache
-def load(script):
-    """Return a script as a module. Two frameworks in one process disturb each other, so this is for PyTorch's."""
-    spec = importlib.util.spec_from_file_location(script.stem, script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def run_python(*arguments, cwd, timeout=300):
     """Run Python with the arguments in folder cwd and return what came of it."""
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", timeout=timeout)
+
+
+@pytest.fixture(scope="session")
+def fork(tmp_path_factory):
+    """Run an answer as run_python does, but in a child of a process that has imported its framework (forks.py).
+
+    A second or so instead of ten. before is code to run in the child first.
+    """
+    servers = {}
+    out, err = (tmp_path_factory.mktemp("forks") / name for name in ("out", "err"))
+
+    def run(script, *arguments, cwd, before=""):
+        framework = exercises.name_of(Path(script).stem)[1]
+        if framework not in servers:
+            command = [sys.executable, str(ROOT / "tests" / "forks.py"), str(ANSWERS["bin_loss", framework])]
+            servers[framework] = subprocess.Popen(command, stdin=-1, stdout=-1, encoding="utf-8")
+        task = {"script": str(script), "arguments": list(map(str, arguments)), "folder": str(cwd), "before": before}
+        print(json.dumps(task | {"out": str(out), "err": str(err)}), file=servers[framework].stdin, flush=True)
+        status = int(servers[framework].stdout.readline())
+        texts = (path.read_text("utf-8") for path in (out, err))
+        return subprocess.CompletedProcess([script, *arguments], status, *texts)
+
+    yield run
+    for server in servers.values():
+        server.communicate()
+
+
+def stopped(capsys, function, *arguments):
+    """Call a function that stops the script; return the one line that it prints."""
+    with pytest.raises(SystemExit) as end:
+        function(*arguments)
+    printed = capsys.readouterr().err
+    lines = [line for line in printed.splitlines() if line and "%|" not in line]  # without progress bars
+    assert end.value.code == 2 and len(lines) == 1
+    return lines[0]
 
 
 def encode(suffix, picture, *flags):
@@ -167,16 +195,23 @@ def write_cifar(folder):
     return folder
 
 
-MAKERS = {"--data": write_newts, "--mnist": write_mnist, "--cifar": write_cifar}  # of the folder that an option names
+def write_digits(path):
+    """Make a file as Dataset/download_digits.py does: 10 digits, a stroke each, and 8 photographs, a colour each."""
+    digits, rng = np.zeros((10, 28, 28), np.uint8), np.random.default_rng(5)
+    for i, digit in enumerate(digits):
+        cv2.line(digit, (9 + i, 5), (18 - i, 22), 255, 3)
+    photographs = rng.integers(0, 160, (8, 1, 1, 3)) + rng.integers(0, 40, (8, 32, 32, 3))
+    np.savez(path, digits=digits, photographs=photographs.astype(np.uint8))
+    return path
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory):
-    """The made data sets by the option that takes them; for reading only."""
-    return {option: write(tmp_path_factory.mktemp("いもり の data")) for option, write in MAKERS.items()}
-
-
-@pytest.fixture(scope="session")
-def newts(made):
+def newts(tmp_path_factory):
     """The made newts; for reading only."""
-    return made["--data"]
+    return write_newts(tmp_path_factory.mktemp("いもり の data"))
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """The file of made digits; for reading only."""
+    return write_digits(tmp_path_factory.mktemp("数字 の data") / "digits.npz")

@@ -1,7 +1,7 @@
 """In double precision the four frameworks compute the same, and each computes what gave the results in the lessons.
 
-The first losses are those of every exercise at its defaults, but at the full learning rate from the start, where weights
-move; nothing but a difference in arithmetic can part them by more than rounding does.
+The first losses are those of every exercise at its defaults, but at the full learning rate from the start, where the
+weights move; nothing but a difference in arithmetic can part them by more than rounding does.
 """
 
 import itertools

@@ -91,6 +91,9 @@ def test_find_exercise_takes_a_name_with_or_without_its_number():
             find_exercise(wrong)
         assert "\n" not in str(error.value)
         assert "unetlike" in str(error.value)
+    assert (
+        str(pytest.raises(ValueError, find_exercise, "13_concta").value) == "13_concta: no such exercise: give concat"
+    )
     assert "segnet" not in str(pytest.raises(ValueError, find_exercise, "unetlik").value)
     with pytest.raises(ValueError, match="^newts: no such subject: give one of semaseg, digits$"):
         find_subject("newts")
@@ -136,6 +139,17 @@ MALFORMED = {
     "no base": (UNET, UNET.replace('from = "concat"\n', ""), "exercise unet: has no from: name the exercise"),
     "a name twice": (UNET, UNET.replace("unet", "concat"), "exercise concat: stands 2 times: rename or remove one"),
     "no parameters": ("parameters = 31_045_571\n", "", "exercise unet: trains = true, so parameters are wrong: add"),
+    "predicts what was not trained": (
+        'from = "digits_dataset"\ntrains = false\npredicts = false',
+        'from = "digits_dataset"\ntrains = false\npredicts = true',
+        "exercise grid_graph: predicts without training: write",
+    ),
+    "no number": (
+        "iterations = 300",
+        "iterations = [300]",
+        r"exercise unet: figure_options: iterations = \[300\]: write",
+    ),
+    "no names": ('"FLOAT", "COLOURS"', '"FLOAT", 1', "subject semaseg: framework_free: write names in quotes"),
     "no list": ('["nearest", "bilinear"]', '"nearest"', "exercise nearest: network_options: upsampling = 'nearest'"),
     "no text": ('["8", "4"]', "[8, 4]", r"exercise graph_conv: network_options: neighbours = \[8, 4\]"),
 }

@@ -1,17 +1,21 @@
-"""tools/fill_lessons.py fills what is marked, says what is stale and refuses what is wrong; tools/results.py reads."""
+"""tools/fill_lessons.py fills what is marked, says what is stale or not measured yet, and refuses what is wrong."""
 
 import json
 import sys
 
 import fill_lessons
 import pytest
-import results
 
-OLD = '''"""The old answer."""
+OLD = '''"""The old answer.
+
+Everything is new here.
+"""
 
 import functools
 
+# How much a step changes.
 RATE = 0.1  # of learning
+STEPS = 3
 
 
 @functools.cache
@@ -46,7 +50,13 @@ def same():
     return 0
 '''
 
-NEW = '''"""The new answer."""
+NEW = '''"""The new answer.
+
+New here: RATE, STEPS, build, come. All else is as in 01_old_pytorch.py.
+"""
+
+RATE = 0.2
+STEPS = 4
 
 
 def build(size):
@@ -61,31 +71,61 @@ def build(size):
     return layers
 
 
-# As in old_pytorch.py
 def same():
     return 0
 
 
-# New here
 def come():
     return 2
+
+
+if __name__ == "__main__":
+    build(STEPS)
 '''
 
 README = """# The repository
-
-| | exercise | answers |
-|---|---|---|
-| 1 | `zebra` | |
-| 2 | [`apple`](Question_semaseg/README.md) | |
 
 <!-- results -->
 <!-- end -->
 """
 
+# The order of the ladder is not that of the alphabet, nor that of the file.
+EXERCISE = """
+[[exercise]]
+name = "{}"
+subject = "semaseg"
+number = {}
+trains = true
+predicts = true
+parameters = 1
+en = "{} things"
+ja = "{} を作る"
+"""
+SUBJECT = """
+[[subject]]
+name = "{}"
+folder = "{}"
+title_en = "t"
+title_ja = "t"
+framework_free = []
+"""
+NAMES = ("old", "new", "zebra", "apple", "lemon", "uneven", "broken")
+
+
+def write_exercises():
+    """Return the text of an exercises.toml of two subjects, the second without exercises."""
+    entries = [EXERCISE.format(name, number, name, name) for number, name in enumerate(NAMES, start=1)]
+    entries = entries[:1] + [f'{entry}from = "old"\n' for entry in entries[1:]]
+    return (
+        SUBJECT.format("semaseg", "Question_semaseg")
+        + SUBJECT.format("digits", "Question_digits")
+        + "".join(reversed(entries))
+    )
+
 
 def measured(miou, seconds):
     numbers = {"iterations": 600, "miou": miou, "iou": {"background": 0.9, "newt": 2 * miou - 0.9}}
-    numbers |= {"pixel_accuracy": 0.95, "seconds": seconds, "milliseconds_per_iteration": seconds / 0.6}
+    numbers |= {"pixel_accuracy": 0.95, "seconds": seconds, "parameters": 47553}
     return numbers | {"peak_memory_mb": 1234.5, "first_loss": 1.0986, "last_loss": 0.25}
 
 
@@ -97,8 +137,12 @@ RESULTS = {
         "lemon_keras": {"iterations": 9, "first_loss": 0.5, "seconds": 7},
         "uneven_keras": {"iterations": 9},
         "uneven_chainer": {"iterations": 60},
-        "zebra_chainer": measured(0.5, 200) | {"iterations": 60},
+        "zebra_chainer": measured(0.5, 200) | {"iterations": 60, "peak_memory_mb": None},
     },
+}
+SPREAD = {
+    "apple": {"framework": "pytorch", "seeds": [0, 1, 2], "miou": [0.6, 0.7, 0.8], "iterations": 400},
+    "zebra": {"framework": "keras", "seeds": [1, 0], "miou": [0.5, 0.5], "iterations": 60},
 }
 
 
@@ -108,8 +152,9 @@ def repository(tmp_path):
     answers, assets = tmp_path / "Question_semaseg/answers", tmp_path / "Question_semaseg/assets"
     answers.mkdir(parents=True)
     assets.mkdir()
-    (answers / "old_pytorch.py").write_text(OLD)
-    (answers / "new_pytorch.py").write_text(NEW)
+    (answers / "01_old_pytorch.py").write_text(OLD)
+    (answers / "02_new_pytorch.py").write_text(NEW)
+    (tmp_path / "exercises.toml").write_text(write_exercises(), "utf-8")
     (assets / "results.json").write_text(json.dumps(RESULTS))
     (tmp_path / "README.md").write_text(README)
     return tmp_path
@@ -139,8 +184,8 @@ def fill(repository):
     def fill_one(marker, name="README.md"):
         path = repository / "Question_semaseg" / name
         path.write_text(f"before\n<!-- {marker} -->\nanything\n<!-- end -->\nafter\n", "utf-8")
-        text, stale = fill_lessons.fill(path, repository)
-        assert stale == [(2, marker)]
+        text, stale, waiting = fill_lessons.fill(path, repository)
+        assert (stale, waiting) == ([(2, marker)], [])
         before, after = f"before\n<!-- {marker} -->\n\n", "\n\n<!-- end -->\nafter\n"
         assert text.startswith(before) and text.endswith(after)
         return text.removeprefix(before).removesuffix(after)
@@ -148,11 +193,12 @@ def fill(repository):
     return fill_one
 
 
-def test_code_comes_as_it_stands_in_the_order_named(fill):
-    assert fill("code old_pytorch gone build RATE") == (
+@pytest.mark.parametrize("answer", ("old_pytorch", "01_old_pytorch"))
+def test_code_comes_as_it_stands_in_the_order_named(fill, answer):
+    assert fill(f"code {answer} gone build STEPS RATE") == (
         "```python\ndef gone():\n    return 1\n\n\n"
         "@functools.cache\n" + OLD[OLD.index("def build") : OLD.index("\n\n\nclass")] + "\n\n\n"
-        "RATE = 0.1  # of learning\n```"
+        "STEPS = 3\n# How much a step changes.\nRATE = 0.1  # of learning\n```"
     )
 
 
@@ -161,10 +207,31 @@ def test_a_method_stands_at_the_margin_with_its_decorator(fill):
     assert fill("code old_pytorch Network.width") == wanted
 
 
-def test_new_is_what_the_answer_teaches_itself(fill):
-    text = fill("new new_pytorch")
-    assert "def build(" in text and "def come(" in text and "def same(" not in text
-    assert text.index("def build(") < text.index("def come(")
+def test_new_is_what_the_docstring_names(fill):
+    body = NEW[NEW.index("def build") : NEW.index("\n\n\ndef same")]
+    come = "def come():\n    return 2"
+    assert fill("new new_pytorch") == f"```python\nRATE = 0.2\nSTEPS = 4\n\n\n{body}\n\n\n{come}\n```"
+    text = fill("new old_pytorch")
+    assert all(name in text for name in ("RATE", "STEPS", "class Network", "def gone", "def same"))
+
+
+def test_exercises_are_those_of_the_subject_in_their_order_with_links_from_the_file(fill, repository, run):
+    names = ("PyTorch", "TensorFlow", "Keras", "Chainer")
+    rows = []
+    for number, exercise in enumerate(NAMES, start=1):
+        links = [f"[{name}](answers/{number:02}_{exercise}_{name.lower()}.py)" for name in names]
+        rows.append(f"| {number} | `{exercise}` | {exercise} things | {' · '.join(links)} |")
+    head = ["|  | exercise | what you build | answers |", "| --- | --- | --- | --- |"]
+    assert fill("exercises semaseg").splitlines() == head + rows
+    japanese = fill("exercises semaseg", "README.ja.md").splitlines()
+    assert japanese[0] == "|  | 問題 | 作るもの | 答え |" and "| old を作る |" in japanese[2]
+    (repository / "README.md").write_text("<!-- exercises semaseg -->\n<!-- end -->\n")
+    assert run()[0] == 0
+    assert "[Keras](Question_semaseg/answers/01_old_keras.py)" in (repository / "README.md").read_text("utf-8")
+    (repository / "Dataset").mkdir()
+    (repository / "Dataset/README.md").write_text("<!-- exercises semaseg -->\n<!-- end -->\n")
+    assert run()[0] == 0
+    assert "(../Question_semaseg/answers/02_new_pytorch.py)" in (repository / "Dataset/README.md").read_text("utf-8")
 
 
 def test_a_difference_shows_the_lines_around_it_and_names_the_piece(fill):
@@ -194,17 +261,27 @@ def test_a_difference_shows_the_lines_around_it_and_names_the_piece(fill):
 @pytest.mark.parametrize("lines", (1, 2))
 def test_a_difference_far_from_the_name_shows_the_name(fill, repository, lines):
     """Between the name and the two lines before the change stands nothing (then no dots) or one line."""
-    new = repository / "Question_semaseg/answers/new_pytorch.py"
+    new = repository / "Question_semaseg/answers/02_new_pytorch.py"
     body = "    step()\n" * lines
-    for name, end in (("old", 1), ("new", 2)):
+    for name, end in (("01_old", 1), ("02_new", 2)):
         new.with_name(f"{name}_pytorch.py").write_text(f"def run():\n{body}    last()\n    return {end}\n")
     dots = ["..."] if lines == 2 else []
     shown = [" def run():", *dots, "     step()", "     last()", "-    return 1", "+    return 2"]
     assert fill("diff old_pytorch new_pytorch run").splitlines()[1:-1] == shown
 
 
-def test_results_of_an_exercise(fill):
-    assert fill("results apple").splitlines() == [
+def test_a_difference_in_a_long_constant_shows_its_name(fill, repository):
+    answers = repository / "Question_semaseg/answers"
+    for name, size in (("01_old", 8), ("02_new", 2)):
+        lines = "".join(f'    "{key}": 1,\n' for key in "abc")
+        (answers / f"{name}_pytorch.py").write_text(f'NUMBERS = {{\n{lines}    "size": {size},\n}}\n')
+    wanted = [" NUMBERS = {", "...", '     "b": 1,', '     "c": 1,', '-    "size": 8,', '+    "size": 2,', " }"]
+    assert fill("diff old_pytorch new_pytorch NUMBERS").splitlines()[1:-1] == wanted
+
+
+@pytest.mark.parametrize("exercise", ("apple", "04_apple"))
+def test_results_of_an_exercise(fill, exercise):
+    assert fill(f"results {exercise}").splitlines() == [
         "| `apple`, 600 iterations | PyTorch | TensorFlow | Keras | Chainer |",
         "| --- | --- | --- | --- | --- |",
         "| mIoU | 0.700 | – | 0.650 | – |",
@@ -213,15 +290,15 @@ def test_results_of_an_exercise(fill):
         "| pixel accuracy | 0.950 | – | 0.950 | – |",
         "| loss, first iteration | 1.099 | – | 1.099 | – |",
         "| loss, mean of the last 5 % | 0.250 | – | 0.250 | – |",
-        "| seconds of training | 51 | – | 60 | – |",
-        "| ms per iteration | 86 | – | 100 | – |",
+        "| seconds, whole run | 51 | – | 60 | – |",
         "| peak memory, MB | 1234 | – | 1234 | – |",
     ]
 
 
 def test_results_leave_out_what_an_exercise_has_not(fill):
     rows = [row.split(" | ")[0] for row in fill("results lemon").splitlines()[2:]]
-    assert rows == ["| loss, first iteration", "| seconds of training"]
+    assert rows == ["| loss, first iteration", "| seconds, whole run"]
+    assert "peak memory" not in fill("results zebra")  # which some systems do not report
 
 
 def test_what_a_benchmark_measured_is_the_mean_and_the_spread_of_its_runs(fill, repository):
@@ -236,15 +313,69 @@ def test_what_a_benchmark_measured_is_the_mean_and_the_spread_of_its_runs(fill, 
     assert "| 既定値のまま | 0.600 ± 0.141 | 6,381 |" in fill("measured ways", "README.ja.md")
 
 
-def test_results_of_all_stand_in_the_order_of_the_readme(fill):
+def test_results_of_all_stand_in_the_order_of_the_ladder(fill):
     assert fill("results").splitlines() == [
         "| exercise | iterations | PyTorch | TensorFlow | Keras | Chainer |",
         "| --- | --- | --- | --- | --- | --- |",
         "| `zebra` | 60 | – | – | – | 0.500, 200 s |",
         "| `apple` | 600 | 0.700, 51 s | – | 0.650, 60 s | – |",
         "",
-        "mIoU on the test pictures and seconds of training, on 2 cores with 24 GiB of memory.",
+        "mIoU on the test images, and seconds of the whole run: start, reading, training and testing, "
+        "on 2 cores with 24 GiB of memory.",
     ]
+
+
+def test_the_spread_is_each_seed_the_mean_and_the_deviation(fill, repository):
+    path = repository / "Question_semaseg/assets/results.json"
+    path.write_text(json.dumps(RESULTS | {"spread": SPREAD}))
+    assert fill("spread").splitlines() == [
+        "| exercise | iterations | seed 0 | seed 1 | seed 2 | mean | standard deviation |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| `zebra` | 60 | 0.500 | 0.500 | – | 0.500 | 0.000 |",
+        "| `apple` | 400 | 0.600 | 0.700 | 0.800 | 0.700 | 0.100 |",
+        "",
+        "mIoU on the test images, in PyTorch and Keras.",
+    ]
+    assert "| シード 0 | シード 1 |" in fill("spread", "README.ja.md")
+
+
+@pytest.mark.parametrize(
+    "spread",
+    (
+        {"apple": SPREAD["apple"] | {"seeds": [0]}},  # one seed for three runs
+        {"apple": SPREAD["apple"] | {"seeds": [0], "miou": [0.5]}},  # no deviation
+        {"apple": SPREAD["apple"] | {"framework": "theano"}},
+        {"apple": {}},
+        {"pear": SPREAD["apple"]},
+        [],
+    ),
+)
+def test_a_spread_that_cannot_be_read(repository, run, spread):
+    (repository / "README.md").write_text("<!-- spread -->\n<!-- end -->\n")
+    path = repository / "Question_semaseg/assets/results.json"
+    path.write_text(json.dumps(RESULTS | {"spread": spread}))
+    status, out, (line,) = run()
+    assert (status, out) == (2, []) and line.startswith("fill_lessons.py: README.md:1: ") and "results.json" in line
+
+
+@pytest.mark.parametrize("arguments", (["--check"], []))
+def test_what_is_not_measured_yet_stays_and_is_reported_and_the_rest_is_filled(repository, run, arguments):
+    path = repository / "README.md"
+    path.write_text("<!-- measured ways -->\nbefore\n<!-- end -->\n<!-- spread -->\n<!-- end -->\n" + README)
+    text = path.read_text()
+    waiting = [
+        "README.md:1: 'measured ways' cannot be filled: there is no ways.json yet: run benchmarks/ways.py",
+        "README.md:4: 'spread' cannot be filled: results.json has no spread over seeds yet: run benchmarks/seeds.py",
+    ]
+    last = ["README.md:8: 'results' is stale: run python tools/fill_lessons.py"] if arguments else ["filled README.md"]
+    assert run(*arguments) == (1, waiting + last, [])
+    filled = path.read_text("utf-8")
+    assert filled.startswith("<!-- measured ways -->\nbefore\n<!-- end -->\n<!-- spread -->\n<!-- end -->\n# The")
+    assert (filled == text) == bool(arguments) and ("0.700" in filled) == (not arguments)
+    (repository / "Question_semaseg/assets/results.json").unlink()
+    path.write_text(README)
+    missing = "README.md:3: 'results' cannot be filled: there is no results.json yet: run make lesson-figures"
+    assert run(*arguments) == (1, [missing], []) and path.read_text() == README
 
 
 def test_japanese_labels_and_the_same_numbers(fill):
@@ -252,9 +383,13 @@ def test_japanese_labels_and_the_same_numbers(fill):
     rows = [[line.split(" | ") for line in text.splitlines()] for text in (english, japanese)]
     assert [row[1:] for row in rows[0]] == [row[1:] for row in rows[1]]
     labels = "".join(row[0] for row in rows[1])
-    assert all(label in labels for label in ("600 回", "背景", "イモリ", "画素の正解率", "秒数", "メモリー"))
+    assert all(
+        label in labels for label in ("600 イテレーション", "背景", "イモリ", "画素の正解率", "秒数", "メモリー")
+    )
     overview = fill("results", "README.ja.md")
-    assert "| 問題 | 回数 |" in overview and "0.700、51 秒" in overview and "2 コア、メモリー 24 GiB" in overview
+    assert (
+        "| 問題 | イテレーション |" in overview and "0.700、51 秒" in overview and "2 コア、メモリー 24 GiB" in overview
+    )
     assert fill_lessons.ENGLISH.keys() <= fill_lessons.JAPANESE.keys()
 
 
@@ -264,7 +399,7 @@ def test_all_files_are_filled_and_then_nothing_is_stale(repository, run):
     lesson.write_text("<!-- new new_pytorch -->\n<!-- end -->\n\n  <!-- results apple -->\n  <!-- end -->", "utf-8")
     benchmarks.write_text("<!-- code old_pytorch gone -->\n<!-- end -->\n\nno marker\n")
     stale = [
-        "README.md:8: 'results' is stale: run python tools/fill_lessons.py",
+        "README.md:3: 'results' is stale: run python tools/fill_lessons.py",
         "Question_semaseg/README.ja.md:1: 'new new_pytorch' is stale: run python tools/fill_lessons.py",
         "Question_semaseg/README.ja.md:4: 'results apple' is stale: run python tools/fill_lessons.py",
         "benchmarks/README.md:1: 'code old_pytorch gone' is stale: run python tools/fill_lessons.py",
@@ -286,7 +421,7 @@ def test_all_files_are_filled_and_then_nothing_is_stale(repository, run):
     assert len(numbers) == 1 and run("--check")[0] == 1
     assert run()[0] == 0 and lesson.read_text("utf-8") == text
 
-    answer = repository / "Question_semaseg/answers/old_pytorch.py"
+    answer = repository / "Question_semaseg/answers/01_old_pytorch.py"
     answer.write_text(OLD.replace("return 1", "return 11"))
     assert run("--check")[1] == stale[3:]
 
@@ -305,17 +440,26 @@ def test_a_marker_in_a_block_of_code_is_an_example(repository, run):
         (["<!-- cod old_pytorch gone -->", "<!-- end -->"], 1, "no marker 'cod'"),
         (["<!-- -->"], 1, "no marker ''"),
         (["text", "<!-- end -->"], 2, "no marker 'end'"),
-        (["<!-- code older_pytorch gone -->", "<!-- end -->"], 1, "older_pytorch.py"),
+        (["<!-- code older_pytorch gone -->", "<!-- end -->"], 1, "older: no such exercise: give old"),
+        (["<!-- code 02_old_pytorch gone -->", "<!-- end -->"], 1, "02_old: no such exercise: give old"),
+        (["<!-- code old_theano gone -->", "<!-- end -->"], 1, "theano: no such framework"),
+        (["<!-- code old_keras gone -->", "<!-- end -->"], 1, "there is no 01_old_keras.py"),
         (["<!-- code old_pytorch gone going -->", "<!-- end -->"], 1, "old_pytorch.py has no going"),
         (["<!-- code old_pytorch Network.going -->", "<!-- end -->"], 1, "has no Network.going"),
         (["<!-- code old_pytorch -->", "<!-- end -->"], 1, "name functions"),
         (["<!-- code -->", "<!-- end -->"], 1, "'code' is not how"),
         (["<!-- new old_pytorch gone -->", "<!-- end -->"], 1, "'new old_pytorch gone' is not how"),
         (["<!-- diff old_pytorch new_pytorch -->", "<!-- end -->"], 1, "name functions"),
-        (["<!-- diff old_pytorch new_pytorch going -->", "<!-- end -->"], 1, "neither old_pytorch.py nor"),
+        (["<!-- diff old_pytorch new_pytorch going -->", "<!-- end -->"], 1, "neither 01_old_pytorch.py nor"),
         (["<!-- diff old_pytorch new_pytorch same -->", "<!-- end -->"], 1, "same is the same"),
+        (["<!-- new broken_pytorch -->", "<!-- end -->"], 1, "broken_pytorch.py: line 1 is no Python"),
+        (["<!-- new lemon_pytorch -->", "<!-- end -->"], 1, "05_lemon_pytorch.py does not say what is new"),
+        (["<!-- new apple_pytorch -->", "<!-- end -->"], 1, "nothing in 04_apple_pytorch.py is new"),
+        (["<!-- exercises -->", "<!-- end -->"], 1, "'exercises' is not how"),
+        (["<!-- exercises voc -->", "<!-- end -->"], 1, "voc: no such subject: give one of semaseg, digits"),
         (["<!-- results apple lemon -->", "<!-- end -->"], 1, "'results apple lemon' is not how"),
-        (["<!-- results pear -->", "<!-- end -->"], 1, "no pear"),
+        (["<!-- results pear -->", "<!-- end -->"], 1, "pear: no such exercise"),
+        (["<!-- results new -->", "<!-- end -->"], 1, "results.json has no new"),
         (["<!-- results uneven -->", "<!-- end -->"], 1, "not the same iterations"),
         (["<!-- code broken_pytorch gone -->", "<!-- end -->"], 1, "broken_pytorch.py: line 1 is no Python"),
         (["<!-- code old_pytorch gone -->", "text"], 1, "no <!-- end -->"),
@@ -323,7 +467,10 @@ def test_a_marker_in_a_block_of_code_is_an_example(repository, run):
     ],
 )
 def test_what_is_wrong_is_told_in_one_line_and_nothing_written(repository, run, lines, number, said):
-    (repository / "Question_semaseg/answers/broken_pytorch.py").write_text("def gone(:\n")
+    answers = repository / "Question_semaseg/answers"
+    (answers / "07_broken_pytorch.py").write_text("def gone(:\n")
+    (answers / "05_lemon_pytorch.py").write_text("def gone():\n    return 1\n")
+    (answers / "04_apple_pytorch.py").write_text('"""All else is as in 01_old_pytorch.py."""\n\nSTEPS = 3\n')
     (repository / "Question_semaseg/README.md").write_text("\n".join(lines))
     before = read_all(repository)
     for arguments in ([], ["--check"]):
@@ -336,18 +483,20 @@ def test_what_is_wrong_is_told_in_one_line_and_nothing_written(repository, run, 
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda path: path.unlink(), "run make lesson-figures"),
         (lambda path: path.write_text("{"), "run make lesson-figures"),
         (lambda path: path.write_text("[]"), "run make lesson-figures"),
         (lambda path: path.write_text('{"answers": {"apple_keras": {"miou": 0.5}}}'), "'iterations'"),
         (lambda path: path.write_text('{"answers": {}, "machine": {"memory_gb": null}}'), "no memory_gb"),
-        (lambda path: path.write_text('{"answers": {"pear_keras": {"miou": 0.5}}}'), "README.md has no row for pear"),
+        (
+            lambda path: path.write_text('{"answers": {"pear_keras": {"miou": 0.5}}}'),
+            "has pear, exercises.toml has not",
+        ),
     ],
 )
 def test_results_that_cannot_be_read(repository, run, damage, said):
     damage(repository / "Question_semaseg/assets/results.json")
     status, out, (line,) = run()
-    assert (status, out) == (2, []) and line.startswith("fill_lessons.py: README.md:8: ") and said in line
+    assert (status, out) == (2, []) and line.startswith("fill_lessons.py: README.md:3: ") and said in line
     assert (repository / "README.md").read_text() == README
 
 
@@ -360,33 +509,3 @@ def test_other_mistakes_are_told_in_one_line(repository, run):
 
 def read_all(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_the_hash_of_an_answer_is_that_of_its_code(repository):
-    path = repository / "Question_semaseg/answers/old_pytorch.py"
-    code = results.code_hash(path)
-    assert len(code) == 64 and int(code, 16)
-    path.write_text("# A comment\n" + OLD.replace("The old answer", "It").replace("Return a", "Build a") + "# end\n")
-    assert results.code_hash(path) == code
-    path.write_text(OLD.replace('"""The old answer."""', "").replace("size = 3\n", "size = (\n        3\n    )"))
-    assert results.code_hash(path) == code
-    for old, new in (
-        ("0.1", "0.2"),
-        ('"conv"', '"Conv"'),
-        ("x + 1", "x - 1"),
-        ("def gone", "def went"),
-        ("= 3", "= 3.0"),
-    ):
-        assert OLD.count(old) == 1
-        path.write_text(OLD.replace(old, new))
-        assert results.code_hash(path) != code, new
-    path.write_text(OLD.replace("    return 1\n", '    return 1\n    "no docstring"\n'))
-    assert results.code_hash(path) != code
-
-
-def test_reading_results(repository):
-    path = repository / "Question_semaseg/assets/results.json"
-    assert results.read_results(path) == RESULTS
-    path.write_text('{"answers": []}')
-    with pytest.raises(ValueError):
-        results.read_results(path)

@@ -53,6 +53,8 @@ def test_it_writes_four_answers_and_an_entry(attention):
         line for line in old.splitlines() if line.startswith("#")
     ]
     entries = {exercise.name: exercise for exercise in read_exercises(repository / "exercises.toml")}
+    names = [line for line in text.splitlines() if line.startswith("name = ")]
+    assert names.index('name = "attention"') + 1 == names.index('name = "digits_dataset"')
     made, base = entries.pop("attention"), entries["concat"]
     assert list(entries.values()) == list(read_exercises())
     assert (made.stem, made.subject, made.base, made.en, made.ja) == (stem, "semaseg", "concat", ENGLISH, JAPANESE)
@@ -109,6 +111,7 @@ def test_every_exercise_can_be_started_from(tmp_path):
         assert result.returncode == 0, result.stderr
     result = run_python("tools/copies.py", cwd=repository)
     assert (result.returncode, result.stdout) == (0, "")
+    assert (repository / "exercises.toml").read_text("utf-8").count("\niterations = 300") == 4
     made = read_exercises(repository / "exercises.toml")
     assert len(made) == 2 * len(read_exercises())
     for exercise in made:
@@ -116,6 +119,16 @@ def test_every_exercise_can_be_started_from(tmp_path):
             base = find_exercise(exercise.base)
             assert exercise.figure_options == base.figure_options
             assert exercise.network_options == base.network_options
+
+
+def test_a_comment_above_the_next_entry_stays_there(tmp_path):
+    repository = copy_repository(tmp_path)
+    path = repository / "exercises.toml"
+    old, new = '[[exercise]]\nname = "digits_dataset"', '# Digits.\n[[exercise]]\nname = "digits_dataset"'
+    path.write_text(path.read_text("utf-8").replace(old, new), "utf-8")
+    assert add(repository, "toy", "semaseg", "segnet").returncode == 0
+    text = path.read_text("utf-8")
+    assert f"\n\n{new}" in text and text.index('"toy"') < text.index("# Digits.")
 
 
 @pytest.fixture(scope="module")
@@ -165,4 +178,20 @@ def test_a_file_in_its_place_stops_it(tmp_path):
     before = read_all(repository)
     result = add(repository, "toy", "digits", "digits_dataset")
     assert result.returncode == 2 and f"{number:02}_toy_keras.py: there is such a file" in result.stderr
+    assert read_all(repository) == before
+
+
+def test_an_entry_that_does_not_fit_stops_it(tmp_path):
+    repository = copy_repository(tmp_path)
+    path = repository / "exercises.toml"
+    subjects, *entries = path.read_text("utf-8").split("[[exercise]]")
+    keys = [
+        [line for line in entry.splitlines() if line[:1].isalpha() and "iterations" not in line] for entry in entries
+    ]
+    inline = ",\n".join(f"    {{ {', '.join(line for line in entry if '[' not in line)} }}" for entry in keys)
+    path.write_text(f"exercise = [\n{inline},\n]\n{subjects}", "utf-8")
+    assert len(read_exercises(path)) == len(read_exercises())
+    before = read_all(repository)
+    result = add(repository, "toy", "digits", "digits_cnn")
+    assert result.returncode == 2 and "not TOML" in result.stderr and result.stderr.count("\n") == 1
     assert read_all(repository) == before

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FRAMEWORKS, ROOT, SCRIPTS, run_python
+from conftest import ANSWERS, FRAMEWORKS, ROOT, run_python
 
 PHOTOGRAPHS = Path(os.environ.get("IMORI_PHOTOGRAPHS") or ROOT / "Dataset" / "photographs")
 
@@ -17,9 +17,10 @@ PHOTOGRAPHS = Path(os.environ.get("IMORI_PHOTOGRAPHS") or ROOT / "Dataset" / "ph
 @pytest.mark.skipif(not (PHOTOGRAPHS / "train" / "images").is_dir(), reason="no photographs")
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_bin_test_learns_from_the_photographs(tmp_path, framework):
-    script = next(script for script in SCRIPTS if script.stem == f"bin_test_{framework}")
     numbers = ["--iterations", 200, "--size", 48, "--batch", 4, "--device", "cpu"]
-    result = run_python(script, "--data", PHOTOGRAPHS, "--out", tmp_path / "out", *numbers, cwd=tmp_path)
+    result = run_python(
+        ANSWERS["bin_test", framework], "--data", PHOTOGRAPHS, "--out", tmp_path / "out", *numbers, cwd=tmp_path
+    )
     assert result.returncode == 0, result.stderr
     losses = np.loadtxt(tmp_path / "out" / "loss.csv", delimiter=",", skiprows=1)[:, 1]
     assert losses[-20:].mean() < 0.7 * losses[:20].mean()
