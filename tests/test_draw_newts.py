@@ -121,7 +121,7 @@ def test_the_bundled_set_has_the_right_files():
     assert names == {path for pair in PAIRS for path in paths(pair)}
     for name in ("akahara_0010", "akahara_0011", "madara_0010"):
         assert (ROOT / "Dataset" / "test" / "images" / name.split("_")[0] / f"{name}.jpg").is_file()
-    assert sum(path.stat().st_size for path in names) < 3_600_000  # the whole folder stays under 4 MB
+    assert sum(path.stat().st_size for path in names) < 4_600_000  # the whole folder stays under 5 MB
 
 
 def test_each_bundled_picture_has_an_exact_mask_with_a_newt_in_it():
@@ -132,7 +132,7 @@ def test_each_bundled_picture_has_an_exact_mask_with_a_newt_in_it():
         assert image.shape == mask.shape, image_path
         newt = (mask == draw_newts.SPECIES[pair[1]]).all(axis=-1)
         assert (newt | (mask == 0).all(axis=-1)).all(), f"{mask_path} has a colour that is no class of its folder"
-        assert 0.08 < newt.mean() < 0.50, f"{mask_path}: newts fill {newt.mean():.2f} of the picture"
+        assert 0.08 < newt.mean() < 0.55, f"{mask_path}: newts fill {newt.mean():.2f} of the picture"
         shapes.append(image.shape)
         pictures.add(image.tobytes())
     assert set(shapes) == {(144, 256, 3), (455, 256, 3)}

@@ -2,7 +2,7 @@
 
     python tools/schematics_graph.py [names]
 
-As in schematics.py every number is computed here, by the answers grid_graph_pytorch and graph_conv_pytorch; only sparse
+As in schematics.py every number is computed here, by the answers to grid_graph and graph_conv in PyTorch; only sparse
 shows what was measured, by benchmarks/sparse.py, and reads it from the assets. A second run writes the same bytes.
 """
 
@@ -94,7 +94,7 @@ def draw_grid_graph():
 def draw_spectral():
     """Draw the first eigenvectors of the plain grid, and of four test pictures what their Fiedler vectors cut out."""
     answer = load_answer("grid_graph_pytorch")
-    options = SimpleNamespace(neighbours="8", laplacian="normalised", mnist=None, cifar=None)
+    options = SimpleNamespace(neighbours="8", laplacian="normalised", data=None)  # what the answer reads of them
     side = answer.SIDE
     edges = answer.connect(side, side, 8)
     weights = 1 + 0.001 * (edges[:, 1] - edges[:, 0] == side)  # as the answer does, so that pairs of values part
@@ -109,7 +109,7 @@ def draw_spectral():
     heading(axes, 400, 362, "edges weighted by colour: what the second one cuts out of a test picture")
     images, masks = answer.make_pictures(*answer.load_data(options)["test"], 16, np.random.default_rng(1))
     cuts = [answer.segment(image, options) for image in images]
-    shares = [answer.measure_iou(cut[1][None], mask[None, ..., 0]) for cut, mask in zip(cuts, masks, strict=True)]
+    shares = [answer.mean_digit_iou(cut[1][None, ..., None], mask[None]) for cut, mask in zip(cuts, masks, strict=True)]
     ranked = np.argsort(shares)[::-1]
     chosen = [ranked[0], ranked[5], ranked[10], ranked[15]]  # the best, the worst, and two between
     for row, name in enumerate(("picture", "Fiedler vector")):

@@ -33,6 +33,7 @@ try:
     import keras
 finally:
     os.dup2(stderr, 2)
+from keras import layers
 
 FLOAT = "float32"  # with "float64" the losses of all four frameworks coincide: see the lesson
 CLASSES = ("background", "digit")
@@ -144,8 +145,8 @@ class Network(keras.Model):
 
     def __init__(self, channels):
         super().__init__()
-        self.hidden = [keras.layers.Conv2D(each, 5, padding="same", activation="relu") for each in channels]
-        self.classifier = keras.layers.Conv2D(1, 5, padding="same")
+        self.hidden = [layers.Conv2D(each, 5, padding="same", activation="relu") for each in channels]
+        self.classifier = layers.Conv2D(1, 5, padding="same")
 
     def call(self, inputs):
         x, *dropout = inputs  # images, and in training what draw_dropout returns

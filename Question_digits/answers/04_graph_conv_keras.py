@@ -35,6 +35,7 @@ try:
     import keras
 finally:
     os.dup2(stderr, 2)
+from keras import layers
 
 FLOAT = "float32"  # with "float64" the losses of all four frameworks coincide: see the lesson
 CLASSES = ("background", "digit")
@@ -224,7 +225,7 @@ class Network(keras.Model):
     def __init__(self, matrix, channels, order):
         super().__init__()
         self.hidden = [GraphConv(matrix, each, order) for each in channels]
-        self.classifier = keras.layers.Dense(1)
+        self.classifier = layers.Dense(1)
 
     def call(self, inputs):
         images, *dropout = inputs  # in training, dropout is what draw_dropout returns
@@ -236,7 +237,7 @@ class Network(keras.Model):
         return keras.ops.reshape(keras.ops.transpose(self.classifier(x), (1, 0, 2)), (-1, SIDE, SIDE, 1))
 
 
-class GraphConv(keras.layers.Dense):
+class GraphConv(layers.Dense):
     """A graph convolution with ReLU: features (nodes, batch, in_channels) to (nodes, batch, out_channels)."""
 
     def __init__(self, matrix, out_channels, order):
