@@ -325,6 +325,13 @@ def test_results_of_all_stand_in_the_order_of_the_ladder(fill):
     ]
 
 
+def test_one_core_is_not_plural(fill, repository):
+    path = repository / "Question_semaseg/assets/results.json"
+    path.write_text(json.dumps(RESULTS | {"machine": {"cores": 1, "memory_gb": 24}}))
+    assert fill("results").endswith(", on 1 core with 24 GiB of memory.")
+    assert "1 コア、メモリー 24 GiB" in fill("results", "README.ja.md")
+
+
 def test_the_spread_is_each_seed_the_mean_and_the_deviation(fill, repository):
     path = repository / "Question_semaseg/assets/results.json"
     path.write_text(json.dumps(RESULTS | {"spread": SPREAD}))
@@ -486,7 +493,7 @@ def test_what_is_wrong_is_told_in_one_line_and_nothing_written(repository, run, 
         (lambda path: path.write_text("{"), "run make lesson-figures"),
         (lambda path: path.write_text("[]"), "run make lesson-figures"),
         (lambda path: path.write_text('{"answers": {"apple_keras": {"miou": 0.5}}}'), "'iterations'"),
-        (lambda path: path.write_text('{"answers": {}, "machine": {"memory_gb": null}}'), "no memory_gb"),
+        (lambda path: path.write_text('{"answers": {}, "machine": {"cores": 2, "memory_gb": null}}'), "no memory_gb"),
         (
             lambda path: path.write_text('{"answers": {"pear_keras": {"miou": 0.5}}}'),
             "has pear, exercises.toml has not",

@@ -80,17 +80,31 @@ def test_it_passes_copies_and_ruff(attention):
         assert result.returncode == 0, result.stdout
 
 
+@pytest.fixture(scope="module")
+def few_newts(tmp_path_factory):
+    """A data folder with three images in each part."""
+    folder = tmp_path_factory.mktemp("newts")
+    for part in ("train", "test"):
+        images = ROOT / "Dataset" / part / "images"
+        for path in sorted(images.glob("*/*.jpg"))[:3]:
+            for name in (path, images.parent / "seg_images" / path.relative_to(images).with_suffix(".png")):
+                copy = folder / name.relative_to(ROOT / "Dataset")
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(name, copy)
+    return folder
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_the_new_answer_runs(attention, tmp_path, framework):
+def test_the_new_answer_runs(attention, few_newts, fork, tmp_path, framework):
     script = answer_path("attention", framework, attention[0])
-    options = ["--data", ROOT / "Dataset", "--out", "out", "--device", "cpu", "--size", 8, "--batch", 2]
-    result = run_python(script, *options, "--iterations", 2, cwd=tmp_path)
+    options = ["--data", few_newts, "--out", "out", "--device", "cpu", "--size", 8, "--batch", 2]
+    result = fork(script, *options, "--iterations", 2, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     with open(tmp_path / "out/loss.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 2
     metrics = json.loads((tmp_path / "out/metrics.json").read_text("utf-8"))
     assert metrics["answer"] == script.stem and 0 <= metrics["miou"] <= 1
-    result = run_python(script, *options, "--test", cwd=tmp_path)
+    result = fork(script, *options, "--test", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "out/metrics.json").read_text("utf-8"))["miou"] == metrics["miou"]
 

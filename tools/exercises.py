@@ -127,8 +127,7 @@ def find_exercise(name: str, path: Path | str = EXERCISES) -> Exercise:
     stems = {exercise.stem: exercise for exercise in exercises.values()}
     found = exercises.get(name) or stems.get(name)
     if found is None:
-        wanted = re.sub(r"\A\d+_", "", name)
-        near = difflib.get_close_matches(wanted.lower(), exercises, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(name.lower(), exercises, n=3, cutoff=0.5)
         raise UnknownExercise(f"{name}: no such exercise: {_list('give', near or list(exercises))}")
     return found
 

@@ -71,9 +71,11 @@ ENGLISH = {
     "spread": "mIoU on the test images, in {}.",
     "and": " and ",
     "cell": "{miou:.3f}, {seconds:.0f} s",
+    "core": "1 core",
+    "cores": "{} cores",
     "machine": (
         "mIoU on the test images, and seconds of the whole run: start, reading, training and testing, "
-        "on {cores} cores with {memory_gb} GiB of memory."
+        "on {cores} with {memory_gb} GiB of memory."
     ),
 }
 JAPANESE = {
@@ -127,9 +129,11 @@ JAPANESE = {
     "spread": "テスト画像の mIoU です（{}）。",
     "and": "、",
     "cell": "{miou:.3f}、{seconds:.0f} 秒",
+    "core": "1 コア",
+    "cores": "{} コア",
     "machine": (
         "テスト画像の mIoU と、全体（起動、読み込み、学習、テスト）の秒数です。"
-        "{cores} コア、メモリー {memory_gb} GiB の計算機で測りました。"
+        "{cores}、メモリー {memory_gb} GiB の計算機で測りました。"
     ),
     "background": "背景",
     "newt": "イモリ",
@@ -340,9 +344,11 @@ def show_overview(place, labels, results):
         cells = (labels["cell"].format(**column) if column else "–" for column in columns)
         rows.append([f"`{exercise}`", iterations, *cells])
     table = show_table([labels["exercise"], labels["iterations"], *FRAMEWORKS.values()], rows)
-    if results["machine"]["memory_gb"] is None:  # some systems do not report it
+    cores, memory = results["machine"]["cores"], results["machine"]["memory_gb"]
+    if memory is None:  # some systems do not report it
         raise WrongMarker(f"{RESULTS.name} has no memory_gb of the machine: write it there")
-    return f"{table}\n\n{labels['machine'].format(**results['machine'])}"
+    cores = labels["core" if cores == 1 else "cores"].format(cores)
+    return f"{table}\n\n{labels['machine'].format(cores=cores, memory_gb=memory)}"
 
 
 def order(place, names):
