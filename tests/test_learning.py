@@ -37,13 +37,13 @@ BOUNDS = {
 }
 
 
-def learn(answer, options, parts, permutation):
+def learn(answer, options, parts, permutation, seed=0):
     """Return the mean loss of the last 20 steps, and the mIoU of an answer that tests, else None.
 
     parts are images and masks for training and for testing; permutation says which image gets whose mask in training.
     """
     (images, targets), (test_images, test_targets) = parts
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     network = answer.build_network(rng, options)
     loss = np.mean(answer.train(network, images, targets[permutation], options, rng)[-20:])
     if not hasattr(answer, "predict"):

@@ -572,7 +572,7 @@ def try_script(arguments, folder, run, environment):
         is_filling = name == "tools/fill_lessons.py" and done.returncode == 1 and not done.stderr
         return None if is_filling or not done.returncode else done.stderr[-500:] or done.stdout[-500:]
     if is_answer:
-        known = find_answer_options(script)
+        known = find_options(script)
     else:
         done = run_script(folder, name, "--help")
         if done.returncode:
@@ -580,16 +580,6 @@ def try_script(arguments, folder, run, environment):
         known = re.findall(r"--[\w-]+", done.stdout)
     options = [word.split("=")[0] for word in arguments if word.startswith("--")]
     return next((f"{name} has no {option}" for option in options if option not in [*known, "--help"]), None)
-
-
-@functools.cache
-def find_answer_options(script):
-    """Return the options that an answer has; those in NUMBERS and CHOICES become options too."""
-    options = set(find_options(script)) if script.is_relative_to(ROOT) else set()
-    for node in ast.parse(script.read_text("utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("NUMBERS", "CHOICES"):
-            options |= {f"--{ast.literal_eval(key)}" for key in node.value.keys}
-    return options
 
 
 def run_script(folder, *arguments, **environment):

@@ -53,8 +53,8 @@ def find_images(folder):
     """Return {name: path} of the images below folder; the name is the path below it, lower case, without suffix."""
     paths = {}
     for path in sorted(Path(parent, file) for parent, _, files in os.walk(folder, followlinks=True) for file in files):
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png") and not path.name.startswith("."):
-            name = path.relative_to(folder).with_suffix("").as_posix().lower()
+        name = path.relative_to(folder).with_suffix("").as_posix().lower()
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png") and "/." not in f"/{name}":  # not if hidden
             name = unicodedata.normalize("NFC", name)  # a Mac may write an accented letter as two characters
             if paths.setdefault(name, path) != path:
                 stop(f"{path}: has the same name as {paths[name].name}: rename one of them, and its mask too")
