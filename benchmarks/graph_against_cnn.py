@@ -10,7 +10,6 @@ run again while the answer's code is the same, so a long comparison can be made 
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -26,7 +25,7 @@ from exercises import FRAMEWORKS, answer_path, load_answer  # noqa: E402
 from results import run_measured  # noqa: E402
 
 CNN_CHANNELS, KERNEL = (10, 12, 8), 5  # of digits_cnn
-MEASURES = ("mean_digit_iou", "parameters", "seconds", "peak_memory_mb", "final_loss")
+MEASURES = ("mean_digit_iou", "parameters", "milliseconds_per_iteration", "peak_memory_mb", "final_loss")
 
 
 def stop(message):
@@ -71,17 +70,44 @@ def list_contests():
     }
 
 
+# The answer's own main, with its train timed.
+RUN = """
+import json, sys, time
+sys.path.insert(0, sys.argv.pop(1))
+import exercises
+sys.argv.pop(0)
+answer = exercises.load_answer(sys.argv[0])
+train, seconds = answer.train, []
+
+
+def timed(*arguments):
+    start = time.perf_counter()
+    result = train(*arguments)
+    seconds.append(time.perf_counter() - start)
+    return result
+
+
+answer.train = timed
+answer.main()
+print(json.dumps(seconds[0]))
+"""
+
+
 def run(exercise, framework, arguments, seed):
-    """Run an answer and return its measures; seconds and memory are those of the whole process."""
+    """Run an answer and return its measures: the time is that of the training, the memory that of the process."""
     script = answer_path(exercise, framework)
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, script, *arguments, "--seed", seed, "--device", "cpu", "--out", out]
-        status, errors, seconds, memory = run_measured(list(map(str, command)), stdout=subprocess.DEVNULL)
-        if status:
-            stop(f"{script.name}: {errors.strip().splitlines()[-1]}")
+        command = [sys.executable, "-c", RUN, Path(fingerprints.__file__).parent, script, *arguments]
+        command += ["--seed", seed, "--device", "cpu", "--out", out]
+        with tempfile.TemporaryFile("w+") as printed:
+            status, errors, _, memory = run_measured(list(map(str, command)), stdout=printed)
+            if status:
+                stop(f"{script.name}: {errors.strip().splitlines()[-1]}")
+            printed.seek(0)
+            seconds = json.loads(printed.read().splitlines()[-1])
         metrics = json.loads((Path(out) / "metrics.json").read_text(encoding="utf-8"))
-    metrics |= {"seconds": seconds, "peak_memory_mb": memory}
-    metrics["parameters"] = count_parameters(exercise, framework, arguments)
+    metrics["milliseconds_per_iteration"] = 1000 * seconds / int(metrics["options"]["iterations"])
+    metrics |= {"peak_memory_mb": memory, "parameters": count_parameters(exercise, framework, arguments)}
     return {name: metrics[name] for name in MEASURES}
 
 
@@ -131,14 +157,14 @@ def main():
                 aside = options.out.with_name(f".part-{options.out.name}")
                 aside.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
                 aside.replace(options.out)
-    print("| network | sees to each side | parameters | mean IoU of the digit | seconds | memory, MB |")
+    print("| network | sees to each side | parameters | mean IoU of the digit | ms a step | memory, MB |")
     print("|---|---|---|---|---|---|")
     for name in options.names:
         runs = [kept[name]["runs"][str(seed)] for seed in range(options.seeds)]
         each = {measure: [each[measure] for each in runs] for measure in MEASURES}
         spread = f" ± {stdev(each['mean_digit_iou']):.3f}" if len(runs) > 1 else ""
         cells = [f"{kept[name]['sees']}", f"{runs[0]['parameters']:,}", f"{mean(each['mean_digit_iou']):.3f}{spread}"]
-        cells += [f"{mean(each['seconds']):.0f}", f"{max(each['peak_memory_mb']):.0f}"]
+        cells += [f"{mean(each['milliseconds_per_iteration']):.0f}", f"{max(each['peak_memory_mb']):.0f}"]
         print(f"| {name} | {' | '.join(cells)} |")
     print(f"{options.framework}, {options.seeds} seed(s)")
 

@@ -601,7 +601,6 @@ def concat():
 
 def parameters(exercise):
     """Return how many numbers training sets in the network of an exercise."""
-    options = SimpleNamespace(device="cpu", size=64, upsampling="nearest")
     return sum(parameter.numel() for parameter in network_of(exercise).parameters())
 
 

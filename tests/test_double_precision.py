@@ -67,6 +67,26 @@ def test_results_belong_to_these_answers(prints, exercise, framework):
     assert fingerprints.differ(kept["fingerprint"], prints[framework][exercise.name]) == []
 
 
+def find_described(numbers):
+    """Yield each {"answer": ..., "fingerprint": ...} in what a benchmark wrote."""
+    if isinstance(numbers, dict):
+        if {"answer", "fingerprint"} <= numbers.keys():
+            yield numbers
+        for value in numbers.values():
+            yield from find_described(value)
+
+
+@pytest.mark.parametrize("name", ["semaseg/assets/losses", "digits/assets/ways", "digits/assets/graph_against_cnn"])
+def test_what_benchmarks_measured_is_of_the_answers_as_they_are(prints, name):
+    described = list(find_described(json.loads((REPOSITORY / f"Question_{name}.json").read_text(encoding="utf-8"))))
+    assert described, f"{name}.json does not say of which answer it is"
+    for each in described:
+        exercise, framework = each["answer"].rsplit("_", 1)
+        assert fingerprints.differ(each["fingerprint"], prints[framework][exercise]) == [], (
+            f"run the benchmark of {name}"
+        )
+
+
 def test_differ_tells_what_differs():
     one = {"weights": 1.0, "parameters": 5, "logits": 0.3, "rates": 2.0, "losses": [1.0, 0.9, 0.8, 0.7, 0.6, 0.5]}
     assert fingerprints.differ(one, one | {"losses": one["losses"][: fingerprints.KEPT]}) == []

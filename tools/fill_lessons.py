@@ -55,6 +55,7 @@ ENGLISH = {
     "first_loss": "loss, first iteration",
     "last_loss": "loss, mean of the last 5 %",
     "seconds": "seconds, whole run",
+    "milliseconds_per_iteration": "ms per iteration",
     "peak_memory_mb": "peak memory, MB",
     "exercise": "exercise",
     "builds": "what you build",
@@ -96,6 +97,7 @@ JAPANESE = {
     "first_loss": "損失（最初のイテレーション）",
     "last_loss": "損失（最後の 5 % の平均）",
     "seconds": "全体の秒数",
+    "milliseconds_per_iteration": "1 イテレーションのミリ秒",
     "peak_memory_mb": "最大メモリー（MB）",
     "exercise": "問題",
     "builds": "作るもの",
@@ -143,7 +145,7 @@ JAPANESE = {
 }
 ROWS = {"mean_digit_iou": ".3f", "pixel_accuracy": ".3f", "first_loss": ".3f", "last_loss": ".3f", "seconds": ".0f"}
 ROWS |= {"peak_memory_mb": ".0f"}
-COLUMNS = {"parameters": ",", "iterations": ",", "seconds": ".0f", "peak_memory_mb": ".0f"}  # the others: ".3f"
+COLUMNS = {"parameters": ",", "milliseconds_per_iteration": ".0f", "peak_memory_mb": ".0f"}  # the others: ".3f"
 
 
 class Place(NamedTuple):
