@@ -17,6 +17,9 @@ from results import REPOSITORY, read_results
 
 TRAINED = [exercise for exercise in exercises.read_exercises() if exercise.trains]
 BOUND = 1e-9  # relative
+# SegNet's deepest batch norms see 4 x 2 x 2 values of a channel, and a step at the full rate multiplies what rounding
+# leaves there: PyTorch parts from itself where only the order of its sums changes. 1.4e-8 is measured after ten steps.
+BOUNDS = {"segnet": 1e-7}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def test_losses_agree(prints, name):
         for one, other in itertools.combinations(losses, 2)
     }
     print(name, apart)
-    assert max(apart.values()) < BOUND, apart
+    assert max(apart.values()) < BOUNDS.get(name, BOUND), apart
 
 
 @pytest.mark.parametrize("name", [exercise.name for exercise in TRAINED])
