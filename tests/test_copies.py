@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from exercises import FRAMEWORKS, answer_path, find_exercise, name_of, read_exercises
 
-MORE_IMPORTS = {"semaseg": {"PIL"}, "digits": {"PIL", "matplotlib", "sklearn", "scipy"}}  # beside the usual
+MORE_IMPORTS = {"digits": {"sklearn", "scipy"}}  # of a subject, beside the usual
 ANSWERS = [answer_path(exercise, framework) for exercise in read_exercises() for framework in FRAMEWORKS]
 by_name = pytest.mark.parametrize("path", ANSWERS, ids=lambda path: path.stem)
 
@@ -415,7 +415,7 @@ def test_an_answer_is_one_file_of_its_framework_alone(path):
     name, framework = name_of(path.stem)
     framework = {"pytorch": "torch"}.get(framework, framework)
     assert framework in imported
-    others = {"numpy", "cv2", "tqdm"} | MORE_IMPORTS[find_exercise(name).subject]
+    others = {"numpy", "cv2", "PIL", "tqdm"} | MORE_IMPORTS.get(find_exercise(name).subject, set())
     others |= {"jax"} if framework == "keras" else set()  # of its backends
     assert imported <= sys.stdlib_module_names | {framework} | others
     assert max(map(len, text.splitlines())) <= 120
