@@ -97,7 +97,7 @@ JAPANESE = {
     "first_loss": "損失（最初のイテレーション）",
     "last_loss": "損失（最後の 5 % の平均）",
     "seconds": "全体の秒数",
-    "milliseconds_per_iteration": "1 イテレーションのミリ秒",
+    "milliseconds_per_iteration": "イテレーションあたりのミリ秒",
     "peak_memory_mb": "最大メモリー（MB）",
     "exercise": "問題",
     "builds": "作るもの",
