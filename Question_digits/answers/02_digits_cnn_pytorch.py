@@ -7,6 +7,7 @@ read_options, main. All else is as in 01_digits_dataset_pytorch.py.
 """
 
 import argparse
+import io
 import itertools
 import json
 import math
@@ -192,7 +193,9 @@ def train(network, data, test_set, options, rng):
 
 def save_weights(network, out):
     """Write the weights to out/weights.pt."""
-    write_whole(out / "weights.pt", lambda part: torch.save(network.state_dict(), part))
+    weights = io.BytesIO()  # in memory first, since torch.save reports a full disk by an error that names no file
+    torch.save(network.state_dict(), weights)
+    write_whole(out / "weights.pt", lambda part: part.write_bytes(weights.getvalue()))
 
 
 def load_weights(network, out):

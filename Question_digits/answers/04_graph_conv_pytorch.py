@@ -7,6 +7,7 @@ New here: NUMBERS, CHOICES, CHANNELS, KEEP, make_propagation, Network, GraphConv
 """
 
 import argparse
+import io
 import itertools
 import json
 import math
@@ -275,7 +276,9 @@ def train(network, data, test_set, options, rng):
 
 def save_weights(network, out):
     """Write the weights to out/weights.pt."""
-    write_whole(out / "weights.pt", lambda part: torch.save(network.state_dict(), part))
+    weights = io.BytesIO()  # in memory first, since torch.save reports a full disk by an error that names no file
+    torch.save(network.state_dict(), weights)
+    write_whole(out / "weights.pt", lambda part: part.write_bytes(weights.getvalue()))
 
 
 def load_weights(network, out):

@@ -5,6 +5,7 @@ New here: Network, compute_loss. As in 04_semaseg_dataset_pytorch.py: CLASSES, r
 """
 
 import argparse
+import io
 import json
 import math
 import os
@@ -190,7 +191,9 @@ def train(network, images, targets, options, rng):
 
 def save_weights(network, out):
     """Write the weights and the running averages of batch norm to out/weights.pt."""
-    write_whole(out / "weights.pt", lambda part: torch.save(network.state_dict(), part))
+    weights = io.BytesIO()  # in memory first, since torch.save reports a full disk by an error that names no file
+    torch.save(network.state_dict(), weights)
+    write_whole(out / "weights.pt", lambda part: part.write_bytes(weights.getvalue()))
 
 
 def write_whole(path, write):
