@@ -62,11 +62,12 @@ MODULES = {"pytorch": "torch"}  # of a framework that is imported under another 
 # Early on the curves coincide. So each is narrower than the one below it, and dashed in its own way: all stay visible.
 # Width, dashes, colour on a light ground and on a dark one; the colours are told apart by the colour-blind too.
 LINES = {
-    "pytorch": (6.0, "-", "#74bdec", "#24689e"),
-    "tensorflow": (3.8, (0, (6, 1)), "#0b5fb3", "#62b5f5"),
-    "keras": (2.2, (0, (4, 2)), "#f0701e", "#ff8a3a"),
-    "chainer": (1.1, (0, (1.5, 3)), "#15181c", "#ffffff"),
+    "pytorch": (4.2, "-", "#74bdec", "#24689e"),
+    "tensorflow": (2.8, (0, (6, 1)), "#0b5fb3", "#62b5f5"),
+    "keras": (1.7, (0, (4, 2)), "#f0701e", "#ff8a3a"),
+    "chainer": (0.9, (0, (1.5, 3)), "#15181c", "#ffffff"),
 }
+MARK = ("#8250df", "#c297ff")  # of what belongs to no one framework
 INK, RULE = ("#24292f", "#d5dae0"), ("#d7dbe0", "#3a414a")
 
 # Label, key in metrics.json, format, whether the least is marked. Losses and scores bear no mark: they should be equal.
@@ -504,13 +505,13 @@ def draw_differences(axes, curves, dark):
     differences = find_differences(curves)
     # No difference at all has no place on a log scale: the line has a gap there.
     values = [relative or math.nan for relative, *_ in differences.values()]
-    axes.plot(differences.keys(), values, color=LINES["tensorflow"][2 + dark], linewidth=1.2, marker=".", markersize=3)
+    axes.plot(differences.keys(), values, color=MARK[dark], linewidth=1, marker=".", markersize=3)
     exponents = np.log10([CLOSE / 10, CLOSE, *(value for value in values if value > 0)])
     bottom, top = 10 ** np.floor(exponents.min()), 10 ** np.ceil(exponents.max() + 0.01)
     axes.set(title="largest difference of any two losses", xlabel="iteration", yscale="log", ylim=(bottom, top))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.9f}".rstrip("0").rstrip(".") + " %"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    mark = {"color": LINES["keras"][2 + dark], "linewidth": 1.2}
+    mark = {"color": INK[dark], "linewidth": 1.1}
     axes.axhline(CLOSE, linestyle="--", **mark)
     crossing = find_crossing(differences)
     if crossing is not None:
@@ -573,8 +574,11 @@ def draw_comparison(title, sentences, curves, grid):
         figure.text(margin / width, 1 - 0.38 / height, title, fontsize=12, fontweight="bold")
         figure.text(margin / width, 1 - 0.6 / height, " ".join(sentences[:1]), fontsize=9)
         for number, (_, draw) in enumerate(charts):
-            share = (width - 2 * margin) / len(charts)
-            draw(place(margin + 0.6 + share * number, 1.05, share - 0.7, 2.1), curves, dark=0)
+            share, labels = (
+                (width - 2 * margin) / len(charts),
+                0.5 + 0.35 * number,
+            )  # inches left to those of the y axis
+            draw(place(margin + labels + share * number, 1.05, share - labels - 0.1, 2.1), curves, dark=0)
         top = below_charts + 0.2
         for row, high in zip(rows, heights, strict=True):
             for number, cell in enumerate(row):
