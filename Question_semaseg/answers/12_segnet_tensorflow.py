@@ -360,6 +360,7 @@ def read_options():
 
 def set_up(options):
     """Choose the device: TensorFlow takes the GPU for whatever can run there, unless it is hidden."""
+    tf.get_logger().setLevel("ERROR")  # or weights of another network would be told in many lines
     has_gpu = bool(tf.config.list_physical_devices("GPU"))
     if options.device == "cuda" and not has_gpu:
         stop("--device cuda: TensorFlow sees no GPU: use --device cpu, or install a driver and tensorflow[and-cuda]")
