@@ -49,7 +49,7 @@ def assert_one_line(result, *named):
 
 def test_the_weights_of_all_exercises_are_the_same_in_the_common_layout(tmp_path):
     """The four answers to an exercise start from the same numbers, so an axis or a layer out of place would show."""
-    results = [run_python("-c", IMPORT + WEIGHTS, framework, cwd=tmp_path) for framework in FRAMEWORKS]
+    results = [run_python("-c", IMPORT + WEIGHTS, framework, cwd=tmp_path, timeout=900) for framework in FRAMEWORKS]
     assert [result.returncode for result in results] == [0] * 4, [result.stderr for result in results]
     hashes = [json.loads(result.stdout.splitlines()[-1]) for result in results]
     assert hashes[0].keys() == {exercise.name for exercise in read_exercises() if exercise.trains}

@@ -236,8 +236,10 @@ def load_weights(network, out):
     """Read into the network what save_weights wrote to out."""
     path = out / "weights.npz"
     try:
-        with np.load(path) as saved:  # load_npz alone would spread a kernel of 1 x 1 over one of 3 x 3
-            if any(weight.shape != saved[name[1:]].shape for name, weight in network.namedparams()):
+        own = chainer.serializers.DictionarySerializer()
+        own.save(network)
+        with np.load(path) as saved:  # load_npz alone would spread 1 x 1 over 3 x 3, and ignore what a deeper one has
+            if {name: saved[name].shape for name in saved} != {name: np.shape(own.target[name]) for name in own.target}:
                 raise ValueError
         chainer.serializers.load_npz(path, network)
     except Exception:  # a damaged file raises whatever its first wrong byte leads to
