@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, load
-from exercises import find_exercise
+from exercises import answer_path, find_exercise
 from matplotlib.figure import Figure
 
 BIN_TEST = find_exercise("bin_test")
@@ -33,7 +33,8 @@ import numpy as np
 framework, act, shift = {framework!r}, {act!r}, {shift!r}
 NUMBERS = {{"iterations": (40, range(1, 10**6), "steps")}}
 parser = argparse.ArgumentParser()
-for name in ("--data", "--out", "--device"):
+parser.add_argument("--data", default="Dataset")
+for name in ("--out", "--device"):
     parser.add_argument(name)
 parser.add_argument("--iterations", type=int, default=40)
 parser.add_argument("--seed", type=int, default=0)
@@ -112,8 +113,8 @@ def write_answers(folder, acts, binary=True, exercise="03_bin_test"):
     folder.mkdir(parents=True, exist_ok=True)
     for number, (framework, act) in enumerate(acts.items()):
         text = FAKE.format(framework=framework, act=act, shift=SHIFT * number, binary=binary)
-        if act == "own":  # makes its own data, and so has no --data
-            text = text.replace('"--data", ', "").replace("options.data", "options.out")
+        if act == "own":  # makes its images: --data is a file of what they are made of, and has no default
+            text = text.replace('"--data", default="Dataset"', '"--data"').replace("(options.data)", "(options.out)")
         (folder / f"{exercise}_{framework}.py").write_text(text, encoding="utf-8")
     return folder
 
@@ -607,22 +608,27 @@ def test_names_that_are_not_utf_8_and_terminals_without_the_letters(tmp_path):
         assert "madara/madara_0010" in page and "akahara/\\udc83" in page
 
 
-def test_answers_that_make_their_own_data(tmp_path, capsys):
+def test_answers_that_make_their_own_images(tmp_path, capsys):
     answers = write_answers(tmp_path / "answers", {"pytorch": "own", "keras": "own"})
     places = ["--exercise", "bin_test", "--answers", str(answers), "--out", str(tmp_path / "out")]
     assert compare.main([*places, "--frameworks", "pytorch keras"]) == 0
     page = (tmp_path / "out" / "bin_test" / "index.html").read_text("utf-8")
-    assert "made by the answers" in page
+    assert "<dt>data</dt><dd>the answers&#39; own</dd>" in page
     for cell in ("input", "truth", "PyTorch", "Keras"):
         assert f'alt="akahara/0000: {cell}"' in page
     old = tmp_path / "out/bin_test/keras/test/images/akahara/old.png"
     shutil.copy(old.with_name("0000.png"), old)
     assert compare.main([*places, "--frameworks", "keras"]) == 0 and not old.exists()
     capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        compare.main([*places, "--data", str(tmp_path)])
-    printed = capsys.readouterr().err
-    assert end.value.code == 2 and printed.startswith("compare.py: --data: ") and printed.count("\n") == 1
+    for wrong in (tmp_path, tmp_path / "no_such.npz"):
+        with pytest.raises(SystemExit) as end:
+            compare.main([*places, "--data", str(wrong)])
+        printed = capsys.readouterr().err
+        assert end.value.code == 2 and printed == f"compare.py: --data: no such file: {wrong}\n"
+    (tmp_path / "digits.npz").touch()
+    assert compare.main([*places, "--data", str(tmp_path / "digits.npz"), "--frameworks", "keras"]) == 0
+    page = (tmp_path / "out" / "bin_test" / "index.html").read_text("utf-8")
+    assert "digits.npz</dd>" in page and 'alt="akahara/0000: truth"' in page
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -747,6 +753,12 @@ def test_iterations_are_the_answers_own_up_to_a_limit(tmp_path):
     assert compare.parse_options([*places, "--frameworks", "keras"]).iterations == compare.MOST_ITERATIONS
     assert compare.parse_options([*places, "--frameworks", "keras chainer"]).iterations == 40
     assert compare.parse_options([*places, "--iterations", "90001"]).iterations == 90001
+
+
+@pytest.mark.parametrize("exercise, folder", [("bin_dataset", True), ("segnet", True), ("graph_conv", False)])
+def test_which_answers_read_a_data_folder(exercise, folder):
+    for framework in compare.FRAMEWORKS:
+        assert compare.reads_folder(answer_path(exercise, framework)) == folder
 
 
 def test_unetlike_in_all_frameworks_unless_told(tmp_path):

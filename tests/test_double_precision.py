@@ -18,8 +18,8 @@ from results import REPOSITORY, read_results
 TRAINED = [exercise for exercise in exercises.read_exercises() if exercise.trains]
 BOUND = 1e-9  # relative
 # SegNet's deepest batch norms see 4 x 2 x 2 values of a channel, and a step at the full rate multiplies what rounding
-# leaves there: PyTorch parts from itself where only the order of its sums changes. 1.4e-8 is measured after ten steps.
-BOUNDS = {"segnet": 1e-7}
+# leaves there until it flips a pooling index: after ten steps 1.4e-8 is measured, and once, at another batch, 1e-3.
+COMPARED = {"segnet": 5}  # steps; at most 3e-12 is measured over these
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +41,11 @@ def test_losses_agree(prints, name):
     # The weights move: had they not, every program would agree.
     assert np.ptp(losses["pytorch"]) > 0.02
     apart = {
-        f"{one} - {other}": float(np.max(np.abs(losses[one] / losses[other] - 1)))
+        f"{one} - {other}": float(np.max(np.abs(losses[one] / losses[other] - 1)[: COMPARED.get(name)]))
         for one, other in itertools.combinations(losses, 2)
     }
     print(name, apart)
-    assert max(apart.values()) < BOUNDS.get(name, BOUND), apart
+    assert max(apart.values()) < BOUND, apart
 
 
 @pytest.mark.parametrize("name", [exercise.name for exercise in TRAINED])

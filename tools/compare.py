@@ -434,7 +434,7 @@ def make_grid(results, data):
     """Rows of pictures [(name, [cell, ...])], at most MOST_PICTURES of them, and how many there would be.
 
     A row holds input, truth and each framework's prediction; where an exercise predicts nothing, each framework's
-    own picture. data is None for answers that make their own: they write what they test on as a data folder has it.
+    own picture. data is None for answers that make their images: they write what they test on as a data folder has it.
     """
     tests = [folder / "test" for folder in ([data] if data else [result.out for result in results])]
     images, masks = ({}, {}) if not tests else (list_images(tests[0] / name) for name in ("images", "seg_images"))
@@ -619,7 +619,7 @@ def write_comparison(options, results, facts, command):
     for line in [*(f"{result.title} failed: {result.error}" for result in results if result.error), *sentences]:
         print(line)
 
-    grid, pictures = make_grid(good, options.data)
+    grid, pictures = make_grid(good, options.data if options.data and options.data.is_dir() else None)
     title = f"{options.exercise.name}: {', '.join(result.title for result in good)}"
     comparison = draw_comparison(title, sentences, curves, grid)
     if comparison:
@@ -675,9 +675,11 @@ def default_iterations(script):
     return None
 
 
-def takes_data(script):
-    """Whether an answer has the option --data; one that makes its own data has not."""
-    return '"--data"' in script.read_text(encoding="utf-8")
+def reads_folder(script):
+    """Whether an answer reads images from a data folder: its --data has a default. Others make their own images."""
+    calls = (node for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+    options = (call for call in calls if call.args and getattr(call.args[0], "value", "") == "--data")
+    return any(keyword.arg == "default" for call in options for keyword in call.keywords)
 
 
 def parse_options(arguments):
@@ -696,7 +698,7 @@ def parse_options(arguments):
     parser.add_argument("--iterations", type=at_least(1), metavar="N", help=own)
     parser.add_argument("--seed", type=at_least(0), metavar="N", help="default: the answers' own")
     parser.add_argument("--frameworks", default=" ".join(FRAMEWORKS), metavar="'A B'", help="default: all four")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="default: Dataset/, where the answers take one")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="default: the answers' own, such as Dataset/")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: the answers' own")
     parser.add_argument("--answers", type=Path, metavar="DIR", help="default: those of the repository")
     parser.add_argument(
@@ -722,13 +724,13 @@ def parse_options(arguments):
     if not any(options.scripts.values()):
         where = shorten(str(options.answers or path.parent))
         parser.error(f"--answers: there is no {path.name}, nor one of another framework, in {where}")
-    if any(takes_data(path) for path in options.scripts.values() if path):
+    if any(reads_folder(path) for path in options.scripts.values() if path):
         options.data = options.data or ROOT / "Dataset"
         if not options.data.is_dir():
             parser.error(f"--data: no such folder: {options.data}")
-        options.data = options.data.resolve()
-    elif options.data and any(options.scripts.values()):
-        parser.error(f"--data: the answers to {options.exercise.name} make their own data: leave it out")
+    elif options.data and not options.data.is_file():
+        parser.error(f"--data: no such file: {options.data}")
+    options.data = options.data and options.data.resolve()
     if options.iterations is None:
         own = [default_iterations(path) for path in options.scripts.values() if path]
         options.iterations = min([MOST_ITERATIONS, *filter(None, own)])
@@ -752,7 +754,7 @@ def state_facts(options, results, arguments):
     if hasattr(os, "sysconf"):  # not on Windows
         machine += f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB of memory"
     facts = [("exercise", options.exercise.stem), *((key, stated(key)) for key in ("iterations", "seed", "device"))]
-    data = shorten(f"{options.data}{os.sep}") if options.data else "made by the answers"
+    data = shorten(str(options.data)) if options.data else "the answers' own"
     facts += [("data", data), ("machine", machine)]
     facts += [("date", datetime.datetime.now().strftime("%Y-%m-%d %H:%M"))]
     return facts, shorten(shlex.join(["python", "tools/compare.py", *arguments]))

@@ -62,6 +62,18 @@ def read_metrics(folder):
     return exercise, framework, options
 
 
+def list_arguments(exercise, network_options):
+    """Return the command line of those of the options {option: [values]} that are not an answer's own defaults.
+
+    An answer writes values by default as (7, 5) and the same, typed, as [7, 5], and its --test tells the two apart.
+    """
+    arguments = []
+    for name, values in network_options.items():
+        if values != exercise.network_options[name][0].split():
+            arguments += [f"--{name}", *values]
+    return arguments
+
+
 def find_layers(framework, part):
     """Yield (kind, arrays) of each layer with weights, in the order of the network.
 
@@ -229,7 +241,7 @@ def main():
     for script in (answer_path(exercise, source_framework), answer_path(exercise, framework)):
         if not script.exists():
             stop(f"{script}: there is no such file: restore it, to convert from and to it")
-    arguments = [text for name, values in network_options.items() for text in (f"--{name}", *values)]
+    arguments = list_arguments(exercise, network_options)
     if options.child:
         part, numbers = options.child
         side = (source_framework, source) if part == "export" else (framework, target)
