@@ -76,10 +76,9 @@ MEASURES = (
     ("backend", "backend", "", False),  # what Keras computes with
     ("device", "device", "", False),
     ("final loss", "final_loss", "#.6g", False),
-    ("test loss", "test_loss", "#.6g", False),
     ("mIoU", "miou", ".4f", False),
     ("IoU {}", "iou", ".4f", False),  # one row per class
-    ("IoU of the digit, mean over images", "mean_digit_iou", ".4f", False),
+    ("mean IoU of the digit", "mean_digit_iou", ".4f", False),
     ("pixel accuracy", "pixel_accuracy", ".4f", False),
     ("seconds, whole run", "seconds", ".1f", True),
     ("peak memory, MB", "peak_memory_mb", ",.0f", True),
@@ -355,12 +354,14 @@ def describe_results(exercise, results, options):
     own_data = options.data in (None, (ROOT / "Dataset").resolve())  # seeds were measured on nothing else
     spread = read_spread(exercise) if own_data else None
     here = f"the {NUMBER_WORDS[len(mious)]} frameworks here"
+    distance = f"{apart:.3f}" if apart >= 0.0005 else "less than 0.001"
     if spread is None:
-        data = "" if own_data else f" --data {shorten(shlex.quote(str(options.data)))}"
-        return [
-            f"In mIoU {here} lie {apart:.3f} apart. How much it varies with the seed alone, "
-            f"`python benchmarks/seeds.py --exercises {exercise.name}{data}` measures."
-        ]
+        sentences = [f"In mIoU {here} lie {distance} apart."]
+        if options.data and options.data.is_dir():  # the benchmark trains on data folders alone
+            arguments = ["--frameworks", "pytorch", "--keep"] if own_data else ["--data", str(options.data)]
+            command = shlex.join(["python", "benchmarks/seeds.py", "--exercises", exercise.name, *arguments])
+            sentences.append(f"How much it varies with the seed alone, `{shorten(command)}` measures.")
+        return [" ".join(sentences)]
     low, high, seeds = min(spread["miou"]), max(spread["miou"]), spread["seeds"]
     in_turn = seeds == list(range(seeds[0], seeds[-1] + 1))
     named = f"{seeds[0]} to {seeds[-1]}" if in_turn else ", ".join(map(str, seeds))
@@ -369,7 +370,7 @@ def describe_results(exercise, results, options):
     return [
         f"Over seeds {named}, {FRAMEWORKS[spread['framework']]} reached an mIoU of {low:.3f} to {high:.3f}"
         + (f" (in {there} iterations; here {mine})" if there and there != mine else "")
-        + f"; {here} lie {apart:.3f} apart, {more}."
+        + f"; {here} lie {distance} apart, {more}."
     ]
 
 

@@ -155,7 +155,7 @@ class Convolution(links.Convolution2D):
 
     def forward(self, x):
         # Chainer multiplies all windows of a batch at once, and to rearrange them for that takes longer than to
-        # multiply them. One product for each image needs none of it: on one core a training step of semaseg_test takes half the time.
+        # multiply them. One product for each image needs none of it: a step of semaseg_test takes half the time.
         if self.xp is not np or x.size > 2**21:  # the windows, kept for the way back, would fill the memory
             return super().forward(x)
         windows = functions.im2col(x, self.ksize, pad=self.pad)  # (batch, in x kernel x kernel, height, width)
