@@ -221,7 +221,7 @@ def test_the_least_is_marked_where_less_is_better_and_nowhere_else(tmp_path):
 
 
 def test_time_and_memory_are_measured_from_outside(tmp_path):
-    """In a process of its own: Linux counts what the parent has held for the child too, and pytest may hold much."""
+    """In a process of its own, which holds less than the answers: pytest may hold more."""
     answers = write_answers(tmp_path / "answers", {"pytorch": "hungry", "keras": "late", "chainer": "good"})
     places = ["--answers", answers, "--data", write_newts(tmp_path / "data"), "--out", tmp_path / "out"]
     tool = [sys.executable, ROOT / "tools" / "compare.py", "--exercise", "bin_test", "--frameworks"]
@@ -229,12 +229,12 @@ def test_time_and_memory_are_measured_from_outside(tmp_path):
     table = read_table((tmp_path / "out" / "bin_test" / "index.html").read_text("utf-8"))
     seconds = [float(text) for text in table["seconds, whole run"]]
     assert 1 < seconds[1] < 60 and seconds[1] > seconds[2] + 0.5
-    if compare.resource:
+    if hasattr(os, "wait4"):
         hungry, *others = (text for text in table["peak memory, MB"])
         assert 300 < float(hungry) < 600 and all(text == "-" or 20 < float(text) < 300 for text in others)
 
 
-@pytest.mark.skipif(not compare.resource, reason="no rusage on this system")
+@pytest.mark.skipif(sys.platform != "linux", reason="where a child's count starts with its parent's")
 def test_memory_that_the_parent_held_is_not_the_childs(tmp_path):
     (tmp_path / "small.py").write_text("")
     error, measured = compare.run_answer(tmp_path / "small.py", [])

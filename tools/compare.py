@@ -35,15 +35,11 @@ import numpy as np
 from exercises import FRAMEWORKS, UnknownExercise, answer_path, find_exercise, find_subject
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from results import wait_measured
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
 
 ROOT = Path(__file__).resolve().parents[1]
 # Iterations of each answer by default, where its own default is not smaller: with these the default comparison,
@@ -116,22 +112,6 @@ def last_line(stderr):
     """The last line that is not blank, of the bytes that a process wrote to stderr; '' where there is none."""
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stderr.decode("utf-8", errors="replace"))
     return next((line.strip() for line in reversed(re.split(r"[\r\n]+", text)) if line.strip()), "")
-
-
-def wait_measured(process):
-    """Wait for a process to end; return the most memory that it held at a time, in 10^6 bytes.
-
-    None where the system does not report it (Windows), and where it is less than this process has held: Linux starts
-    the count of a child with what its parent has held, so there it would be the parent's.
-    """
-    if resource is None:
-        process.wait()
-        return None
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if usage.ru_maxrss <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 1024:
-        return None
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def run_answer(script, options):

@@ -7,7 +7,9 @@ other code is found out.
 
 import json
 import os
+import re
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,20 +18,33 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "Question_semaseg/assets/results.json"
 
 
-def run_measured(command, **more):
-    """Run a command; return (exit status, what it wrote to stderr, seconds, peak memory in 10^6 bytes).
+def wait_measured(process):
+    """Wait for a process to end; return the most memory that it held at a time, in 10^6 bytes.
 
-    The memory is None where the system does not report it for one child (Windows). More goes to subprocess.Popen.
+    None where the system does not report it (Windows), and where it is no more than this process has held: Linux starts
+    the count of a child with what its parent has held, so there it would be the parent's.
+    """
+    if not hasattr(os, "wait4"):
+        process.wait()
+        return None
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if sys.platform != "linux":
+        return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    # From the table of this process: getrusage would count what its own parent has held.
+    held = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return usage.ru_maxrss * 1024 / 1e6 if held and usage.ru_maxrss > int(held[1]) + 1024 else None
+
+
+def run_measured(command, **more):
+    """Run a command; return (exit status, what it wrote to stderr, seconds, peak memory as wait_measured has it).
+
+    More goes to subprocess.Popen.
     """
     with tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         process = subprocess.Popen(command, stderr=errors, **more)
-        memory = None
-        if hasattr(os, "wait4"):
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            memory = usage.ru_maxrss * (1 if os.uname().sysname == "Darwin" else 1024) / 1e6
-        process.wait()
+        memory = wait_measured(process)
         seconds = time.perf_counter() - start
         errors.seek(0)
         return process.returncode, errors.read().decode(errors="replace"), seconds, memory
