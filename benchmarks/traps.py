@@ -215,7 +215,7 @@ def bin_loss():
     )
     chainer_mode = str(chainer.config.train)
     show(
-        "in training mode unless told",
+        "in training mode by default",
         str(nn.BatchNorm2d(1).training),
         "you pass it on",
         str(keras_trains()),
@@ -266,16 +266,18 @@ def bin_loss():
     network = keras.Model(inputs, keras.layers.Conv2D(1, 1)(x))
     trained = sum(int(np.prod(variable.shape)) for variable in network.trainable_variables)
     show("parameters that training sets, Keras's count_params()", trained, network.count_params())
-    layer = keras.layers.Conv2D(32, 3)
-    layer.build((None, 8, 8, 32))
-    deviations = (
-        nn.Conv2d(32, 32, 3).weight.std(),
-        "you say it",
-        np.std(layer.kernel),
-        links.Convolution2D(32, 32, 3).W.array.std(),
+    draw_kernels = (
+        lambda: nn.Conv2d(32, 32, 3).weight.detach().numpy(),
+        lambda: np.asarray(keras.initializers.get(keras.layers.Conv2D(32, 3).kernel_initializer)((3, 3, 32, 32))),
+        lambda: links.Convolution2D(32, 32, 3).W.array,
     )
-    show("deviation of a new kernel 3 x 3, 32 to 32", *(v if isinstance(v, str) else float(v) for v in deviations))
-    show("the same, He normal", float(np.sqrt(2 / (32 * 9))))
+    kernels = [np.array([draw() for _ in range(32)]) for draw in draw_kernels]  # of one, the third digit is chance
+    for label, numbers in (
+        ("deviation of a new kernel 3 x 3, 32 to 32", [float(kernel.std()) for kernel in kernels]),
+        ("its largest value over that: 1.73 if uniform", [float(abs(k).max() / k.std()) for k in kernels]),
+    ):
+        show(label, numbers[0], "you draw it", *numbers[1:])
+    show("the deviation by He, normal", float(np.sqrt(2 / (32 * 9))))
 
 
 def keras_trains():
@@ -307,6 +309,9 @@ def bin_test():
                 f"logits of a picture alone and in a batch of 8 differ by, {'training' if mode else 'inference'}", apart
             )
     show("sigmoid of 0.5", float(torch.sigmoid(torch.tensor(0.5))))
+    eight = np.array([4.0, 4.0, *6 * [-1.0]])
+    show("eight logits, two of 4 and six of -1: their mean", eight.mean())
+    show("the mean of their sigmoids", np.mean(1 / (1 + np.exp(-eight))))
     probabilities, truth = np.float32([0.9, 0.8, 0.2, 0.1]), np.float32([1, 1, 0, 0])
     mean_iou, binary_iou = keras.metrics.MeanIoU(2), keras.metrics.BinaryIoU([0, 1], threshold=0.5)
     show(
@@ -389,7 +394,27 @@ def semaseg_loss():
             ),
         ),
     )
+    for kind in (torch.uint8, torch.int64):
+        show(
+            f"PyTorch, logits of four dimensions with targets of {str(kind).removeprefix('torch.')}",
+            attempt(lambda kind=kind: functional.cross_entropy(torch.zeros(1, 3, 1, 1), torch.zeros(1, 1, 1).to(kind))),
+        )
+    for layout in (torch.contiguous_format, torch.channels_last):
+        moved = torch.zeros(8, 3, 64, 64).contiguous(memory_format=layout).permute(0, 2, 3, 1)
+        shapes = [attempt(lambda way=way: str(tuple(way(-1, 3).shape))) for way in (moved.view, moved.reshape)]
+        show(f"PyTorch, (8, 3, 64, 64) in {layout}, permuted: view, reshape", *shapes)
     rows = np.float32([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    void = np.int64([0, 255])
+    of_class = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+    of_function = keras.losses.sparse_categorical_crossentropy(void, rows, from_logits=True, ignore_class=255)
+    show(
+        "mean loss of two pixels, one of class 255, which is to be ignored",
+        functional.cross_entropy(torch.from_numpy(rows), torch.from_numpy(void), ignore_index=255).item(),
+        "has no option",
+        float(of_class(void, rows)),
+        float(functions.softmax_cross_entropy(rows, void.astype(np.int32), ignore_label=255).array),
+    )
+    show("the same by Keras's function and ops.mean", float(keras.ops.mean(of_function)))
     targets = [(f"mean loss of two pixels, one of class {bad}", np.int64([0, bad])) for bad in (-100, -1, 3, 255)]
     targets += [(f"that loss with targets of {kind}", np.zeros(2, kind)) for kind in ("uint8", "int32", "int64")]
     for name, kinds in targets:
@@ -440,6 +465,8 @@ def semaseg_test():
         guess = truth.copy()
         guess[0, :wrong] = 2
         show(f"mIoU of 90 background, 10 akahara, {name}", answer("semaseg_test").measure(guess, truth)["miou"])
+    for ious in np.array([[0.92, 0.10], [0.5, 0.5]]):
+        show(f"classes of IoU {ious}: mIoU, mean Dice", ious.mean(), np.mean(2 * ious / (1 + ious)))
 
 
 def nearest():
@@ -463,6 +490,9 @@ def nearest():
     )
     del np.float
     show("the same by tf.compat.v1.image.resize_bilinear", plane(tf.compat.v1.image.resize_bilinear(x[1], aligned))[0])
+    for kind in ("uint8", "float16", "float64"):
+        made = [tf.image.resize(tf.cast(x[1], kind), aligned, method).dtype.name for method in ("bilinear", "nearest")]
+        show(f"tf.image.resize makes of {kind}, bilinear and nearest", *made)
     odd = image(np.zeros((65, 65)))
     pooled = (
         functional.max_pool2d(odd[0], 2),
@@ -541,11 +571,11 @@ def transposeconv():
         else:
             show("size of 3 after a kernel of 3, stride 2, no padding", *map(size_of, made))
             same = keras.layers.Conv2DTranspose(1, 3, strides=2, padding="same")(x[2])
-            mended = functional.conv_transpose2d(x[0], torch.ones(1, 1, 3, 3), stride=2, padding=1, output_padding=1)
+            padded = functional.conv_transpose2d(x[0], torch.ones(1, 1, 3, 3), stride=2, padding=1, output_padding=1)
             show(
                 'the same, Keras with padding="same", PyTorch with padding=1, output_padding=1',
                 size_of(same),
-                size_of(mended),
+                size_of(padded),
             )
             show("row 1 of ones through 3 x 3 ones, stride 2", plane(made[0])[1])
     x = image(np.ones((3, 3)))[0]
@@ -553,6 +583,19 @@ def transposeconv():
         "row 1 of ones through 2 x 2 ones, stride 2",
         plane(functional.conv_transpose2d(x, torch.ones(1, 1, 2, 2), stride=2))[1],
     )
+    numbers, kernel = torch.tensor([[1.0, 10.0], [100.0, 1000.0]]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])[None, None]
+    between = torch.zeros(1, 1, 5, 5)
+    between[..., 1::2, 1::2] = numbers
+    ways = {
+        "1 10 / 100 1000 through the kernel 1 2 / 3 4, stride 2": functional.conv_transpose2d(
+            numbers[None, None], kernel, stride=2
+        ),
+        "the same by a convolution: zeros between and around, the kernel turned": functional.conv2d(
+            between, kernel.flip(2, 3)
+        ),
+    }
+    for label, made in ways.items():
+        show(label, made.flatten().numpy())
     rng = np.random.default_rng(0)
     kernel, features = (torch.from_numpy(np.float32(rng.standard_normal(s))) for s in ((32, 32, 2, 2), (1, 32, 4, 4)))
     right, wrong = (functional.conv_transpose2d(features, k, stride=2) for k in (kernel, kernel.transpose(0, 1)))
@@ -561,6 +604,14 @@ def transposeconv():
         (right - wrong).abs().max().item(),
         right.std().item(),
     )
+    rng = np.random.default_rng(0)
+    kernel, features = (torch.from_numpy(rng.standard_normal(s)) for s in ((32, 32, 2, 2), (8, 32, 32, 32)))
+    made = [functional.conv_transpose2d(features.relu(), kernel * np.sqrt(2 / n), stride=2) for n in (128, 32)]
+    show(
+        "deviation 1, a ReLU, a transposed convolution by He with fan-in 128, 32: deviation after it",
+        *(each.std().item() for each in made),
+    )
+    show("fan-in of that kernel by nn.init", nn.init._calculate_fan_in_and_fan_out(kernel)[0])
 
 
 def concat():

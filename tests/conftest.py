@@ -62,10 +62,10 @@ def find_options(script):
     return options
 
 
-def run_python(*arguments, cwd, timeout=300):
+def run_python(*arguments, cwd, timeout=300, env=None):
     """Run Python with the arguments in folder cwd and return what came of it."""
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", timeout=timeout)
+    return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", timeout=timeout, env=env)
 
 
 @pytest.fixture(scope="session")

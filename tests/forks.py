@@ -29,6 +29,9 @@ def run(task):
         if not isinstance(error, SystemExit):
             traceback.print_exc()
         status = (error.code or 0) if isinstance(error, SystemExit) else 1
+        if isinstance(status, str):
+            print(status, file=sys.stderr)
+            status = 1
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

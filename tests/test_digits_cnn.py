@@ -122,6 +122,14 @@ def test_dropout_drops_three_of_ten_and_keeps_the_mean(answer):
     assert answer.draw_dropout(options, np.random.default_rng(0)) == []
 
 
+def test_dropout_drops_other_values_of_each_image(answer):
+    options = answer.argparse.Namespace(batch=4, keep=0.5, channels=[6, 6])
+    first, second = answer.draw_dropout(options, np.random.default_rng(0))
+    arrays = [*first, *second]
+    for i, one in enumerate(arrays):  # of two that have nothing to do with each other, half agree
+        assert all(0.45 < (one == other).mean() < 0.55 for other in arrays[:i])
+
+
 def test_dropout_multiplies_each_layer_and_testing_has_none(answer):
     options = answer.argparse.Namespace(batch=2, keep=0.5, channels=[4, 3], device="cpu")
     network = answer.build_network(np.random.default_rng(0), options)
@@ -145,27 +153,39 @@ def test_mean_iou_is_the_mean_over_the_images(answer):
     assert answer.mean_digit_iou(predictions[2:], 0 * masks[2:]) == 0  # not a division by 0
 
 
-def test_epsilon_stands_where_the_other_frameworks_have_it(answer):
-    """PyTorch's Adam, its epsilon changed in each step, takes the steps of the others' formula, written out here."""
-    torch, epsilon, rate = answer.torch, 1e-3, 0.1  # so large an epsilon that its place is seen
-    gradients = np.random.default_rng(0).standard_normal((20, 50)) * 1e-3
-    ends = []
-    for is_corrected in (True, False):
-        weight = torch.zeros(50, dtype=torch.float64, requires_grad=True)
-        optimizer = torch.optim.Adam([weight], lr=rate, eps=epsilon)
-        for step, gradient in enumerate(gradients, start=1):
-            if is_corrected:
-                optimizer.param_groups[0]["eps"] = epsilon / np.sqrt(1 - 0.999**step)
-            weight.grad = torch.from_numpy(gradient)
-            optimizer.step()
-        ends.append(weight.detach().numpy())
-    mean = square = expected = np.zeros(50)
-    for step, gradient in enumerate(gradients, start=1):
-        mean, square = mean + 0.1 * (gradient - mean), square + 0.001 * (gradient**2 - square)
-        corrected = rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
-        expected = expected - corrected * mean / (np.sqrt(square) + epsilon)
-    assert ends[0] == pytest.approx(expected, rel=1e-9)
-    assert np.abs(ends[1] - expected).max() > 0.1 * np.abs(expected).max()
+def test_training_is_adam_with_epsilon_as_the_other_frameworks_have_it(monkeypatch):
+    """The answer's own steps against the formula, in double precision; epsilon beside the uncorrected root."""
+    answer = load_answer(ANSWERS["pytorch"])
+    monkeypatch.setattr(answer, "FLOAT", "float64")
+    torch, dtype = answer.torch, answer.torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        options = answer.argparse.Namespace(
+            iterations=6, batch=2, lr=0.01, keep=0.7, channels=[3, 2], device="cpu", data=None
+        )
+        data = answer.load_data(options)["train"]
+        exam = answer.make_pictures(*data, 2, np.random.default_rng(3))
+        trained, network = (answer.build_network(np.random.default_rng(1), options) for _ in "ab")
+        losses, _ = answer.train(trained, data, exam, options, np.random.default_rng(2))
+        rng, weights, expected = np.random.default_rng(2), list(network.parameters()), []
+        means, squares = ([torch.zeros_like(weight) for weight in weights] for _ in "ab")
+        batches = answer.draw_batches(*data, options, rng)
+        for step, (images, masks) in enumerate(batches, start=1):
+            images, masks, *dropout = (
+                answer.to_tensor(array, "cpu") for array in (images, masks, *answer.draw_dropout(options, rng))
+            )
+            loss = answer.compute_loss(network(images, dropout), masks)
+            expected.append(loss.item())
+            rate = 0.01 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+            for i, gradient in enumerate(torch.autograd.grad(loss, weights)):
+                means[i] += 0.1 * (gradient - means[i])
+                squares[i] += 0.001 * (gradient**2 - squares[i])
+                weights[i].data -= rate * means[i] / (squares[i].sqrt() + 1e-8)
+        assert losses == pytest.approx(expected, rel=1e-9) and len(set(losses)) == 6
+        for one, other in zip(trained.parameters(), weights, strict=True):
+            assert torch.allclose(one, other, rtol=1e-8, atol=1e-10)
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def test_a_test_asks_for_the_options_of_the_training(answer, tmp_path, monkeypatch, capsys):

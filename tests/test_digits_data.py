@@ -63,6 +63,16 @@ def test_every_place_is_as_likely_and_every_digit_and_photograph_is_used():
         assert len(found) in (2, 6) and numbers.min() > 7220 / len(found) * 0.8
 
 
+def test_patches_come_from_all_over_a_photograph():
+    rows, columns = np.mgrid[:40, :50].astype(np.uint8)
+    photographs = np.stack([rows, columns, rows], axis=2)[None]  # whose pixels tell where they are
+    images, _ = answer.make_pictures(np.zeros((1, 14, 14)), photographs, 2000, np.random.default_rng(0))
+    corners = (255 * images[:, 0, 0, :2]).round().astype(int)
+    assert len(np.unique(corners, axis=0)) == 9 * 19  # every one that fits
+    patch = np.stack([rows[:32, :32], columns[:32, :32]], axis=2)
+    assert np.abs(255 * images[..., :2] - corners[:, None, None] - patch).max() < 1e-3
+
+
 def test_batches_are_fresh_and_the_seed_decides_them():
     data = answer.load_data(DEFAULT)["train"]
     options = Namespace(iterations=3, batch=4)
@@ -133,6 +143,15 @@ def test_small_and_large_digits_become_fourteen_pixels(tmp_path):
         ((digit,), _), _ = data.values()
         assert digit.shape == (14, 14) and digit[0] == pytest.approx(1) and digit[-1] == pytest.approx(0)
         assert digit.mean() == pytest.approx(digits.mean() / 255, abs=0.02)
+
+
+def test_small_digits_are_enlarged_smoothly(tmp_path):
+    """Of 8 pixels to 14: a slope stays a slope, where whole pixels would make steps."""
+    digits = np.tile(np.uint8(30 * np.arange(8)), (2, 8, 1))
+    data = answer.load_data(write_data(tmp_path / "own.npz", digits=digits))
+    row = data["train"][0][0][7]
+    places = np.clip((np.arange(14) + 0.5) * 8 / 14 - 0.5, 0, 7)  # of the new pixels' middles among the old
+    assert row == pytest.approx(30 * places / 255, abs=1e-4)
 
 
 @pytest.mark.parametrize(

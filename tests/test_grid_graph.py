@@ -131,6 +131,16 @@ def test_weights_are_1_between_equal_colours_and_never_0(answer):
     assert equal == pytest.approx(1, abs=1e-5) and 0 < unlike < 0.2
 
 
+def test_weights_are_never_0_however_unlike_the_pixels(answer):
+    """One white pixel on black: without an edge to it the graph would be in two parts."""
+    image = np.zeros((16, 16, 3), np.float32)
+    image[8, 8] = 1
+    edges = answer.connect(16, 16, 4)
+    weights = answer.weigh_edges(image, edges)
+    white = (edges == 8 * 16 + 8).any(axis=1)
+    assert white.sum() == 4 and weights[white] == pytest.approx(1e-6) and weights[~white] == pytest.approx(1, abs=1e-5)
+
+
 # Runs in a process of its own: two frameworks in one disturb each other.
 COLLECT = """
 import sys

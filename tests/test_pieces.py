@@ -138,6 +138,19 @@ def test_an_image_and_its_mask_stay_aligned(kind):
             assert np.abs(image[..., channel] - target).max() < 0.57
 
 
+def test_a_mask_is_not_blended_and_an_image_is():
+    """Between classes 0 and 2 lies no class 1."""
+    rng, counts = np.random.default_rng(0), []
+    target = np.zeros((SIZE, SIZE), np.uint8)
+    target[10:25, 5:30] = 2
+    image = np.float32(target[..., None].repeat(3, axis=2))
+    for _ in range(40):
+        changed, mask = pytorch("unetlike").augment(image, target, "affine", rng)
+        assert set(np.unique(mask)) <= {0, 2}
+        counts.append(len(np.unique(changed)))
+    assert max(counts) > 10
+
+
 def test_none_does_nothing_and_draws_nothing():
     rng = np.random.default_rng(0)
     image, target = np.float32(rng.random((8, 8, 3))), np.uint8(rng.integers(0, 3, (8, 8)))
@@ -178,6 +191,22 @@ def test_affine_rotates_scales_and_shifts_a_quarter_of_them():
         assert np.mean(values) == pytest.approx(0, abs=0.12) and np.std(values) == pytest.approx(3**-0.5, abs=0.06)
     # The mean distance of a point in a square of half side 0.1 from its middle is 0.0765.
     assert 0.1 < max(shifts) < 0.1 * 2**0.5 + 0.01 and np.mean(shifts) == pytest.approx(0.0765, abs=0.01)
+
+
+def test_what_comes_in_from_outside_is_mirrored():
+    """About the outermost pixels, which are not doubled: each place outside shows the one as far inside."""
+    rng, outside = np.random.default_rng(0), 0
+    places = np.stack(np.mgrid[:SIZE, :SIZE][::-1], axis=2) - (SIZE - 1) / 2  # from the middle, x and y
+    middle = np.s_[SIZE // 2 - 5 : SIZE // 2 + 5, SIZE // 2 - 5 : SIZE // 2 + 5]
+    for _ in range(100):
+        image = transform("affine", rng)[0][..., :2]
+        # Where each pixel comes from, as the pixels about the middle tell, which come from inside.
+        known = np.column_stack([places[middle].reshape(-1, 2), np.ones(100)])
+        matrix = np.linalg.lstsq(known, image[middle].reshape(-1, 2), rcond=None)[0]
+        source = np.dstack([places, np.ones((SIZE, SIZE))]) @ matrix
+        outside += np.sum((source < -1) | (source > SIZE))
+        assert np.abs(image - (SIZE - 1 - abs(SIZE - 1 - abs(source)))).max() < 0.3
+    assert outside > 2000
 
 
 # ---- batches ----
@@ -384,8 +413,9 @@ def test_a_turned_or_mirrored_image_is_predicted_turned_or_mirrored(monkeypatch)
         turned = change(images, axes=(1, 2))
         assert not np.allclose(answer.predict(None, turned, None), change(images * bias, axes=(1, 2)))
         assert np.allclose(answer.predict_augmented(None, turned, None), change(logits, axes=(1, 2)))
-    monkeypatch.setattr(answer, "predict", lambda network, images, options: images)
-    assert np.allclose(answer.predict_augmented(None, images, None), images)
+    # Turned and mirrored back, each of the eight times is bias, turned and mirrored so.
+    mean = np.mean([np.rot90(each, turns) for each in (bias, bias[::-1]) for turns in range(4)], axis=0)
+    assert np.allclose(logits, images * mean)
 
 
 @pytest.mark.parametrize("exercise", TESTED)

@@ -338,6 +338,20 @@ def draw_segmentation():
     return figure
 
 
+def draw_masks():
+    """Draw a picture of each species and its mask, in the colours that the file has."""
+    width, height, top = 180, 101, 80
+    figure, axes = new_card(204)
+    for left, name in ((24, "akahara/akahara_0014"), (408, "madara/madara_0012")):
+        picture, classes = read_picture(name)
+        heading(axes, left + width + 4, 26, name.partition("/")[0])
+        small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        for x, text, shown in ((left, "image", small), (left + width + 8, "mask", paint(classes, bright=False))):
+            write(axes, x + width / 2, 60, text)
+            show(axes, shown, x, top, width, height)
+    return figure
+
+
 def draw_class_indices():
     """Draw pieces of two masks and the class indices that are read from them."""
     answer = load_answer("semaseg_test_pytorch")
@@ -780,6 +794,7 @@ def draw_augmentation():
 
 FIGURES = {
     "segmentation": draw_segmentation,
+    "masks": draw_masks,
     "class_indices": draw_class_indices,
     "sigmoid": draw_sigmoid,
     "pixelwise_softmax": draw_pixelwise_softmax,

@@ -6,9 +6,14 @@ Everything is new here.
 
 import argparse
 import json
+import os
+import signal
 import sys
 import warnings
 from pathlib import Path
+
+# Ctrl-C ends the script in one line, also during the imports that follow, which take seconds.
+signal.signal(signal.SIGINT, lambda *_: sys.exit(f"{Path(__file__).name}: interrupted"))
 
 import cv2
 import numpy as np
@@ -117,10 +122,12 @@ def save_image(path, image):
 def write_whole(path, write):
     """Write a file beside path, then rename it: even if the script is killed, path is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{path.name}")
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")  # another run may write to the same folder
     try:
         write(part)
         part.replace(path)
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(f"{path}: {error.strerror or error}") from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -182,11 +189,14 @@ def main():
 
 
 if __name__ == "__main__":
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook's has no such method
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names in letters that the terminal lacks
     try:
         main()
-    except (OSError, KeyboardInterrupt) as error:  # a folder that may not be written, a full disk; Ctrl-C
-        stop(f"{error}: fix that, or name another folder with --out" if str(error) else "interrupted")
+    except OSError as error:  # a folder that may not be written, a full disk
+        stop(f"{error}: fix that, or name another folder with --out")
     except Exception as error:
-        if not any(word in repr(error) for word in ("memory", "Memory", "OOM")):  # each framework says it otherwise
+        # Each framework says it in words of its own, but all speak of allocating.
+        if not isinstance(error, MemoryError) and "alloc" not in str(error).lower():
             raise
         stop("out of memory: give a smaller --batch or --pictures")

@@ -12,9 +12,13 @@ import json
 import math
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
+
+# Ctrl-C ends the script in one line, also during the imports that follow, which take seconds.
+signal.signal(signal.SIGINT, lambda *_: sys.exit(f"{Path(__file__).name}: interrupted"))
 
 import cv2
 import numpy as np
@@ -214,7 +218,10 @@ def train(network, data, test_set, options, rng):
 def save_weights(network, out):
     """Write the weights to a checkpoint, out/weights.index and its data."""
     with tempfile.TemporaryDirectory() as folder:
-        tf.train.Checkpoint(network=network).write(f"{folder}/weights")
+        try:
+            tf.train.Checkpoint(network=network).write(f"{folder}/weights")
+        except tf.errors.OpError as error:  # a full disk
+            raise OSError(f"{folder}: {error.message}") from None
         (out / "weights.index").unlink(missing_ok=True)  # never an old index with new data
         for path in sorted(Path(folder).iterdir()):  # the data, then the index
             write_whole(out / path.name, lambda part, path=path: shutil.copy(path, part))
@@ -288,10 +295,12 @@ def save_image(path, image):
 def write_whole(path, write):
     """Write a file beside path, then rename it: even if the script is killed, path is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{path.name}")
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")  # another run may write to the same folder
     try:
         write(part)
         part.replace(path)
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(f"{path}: {error.strerror or error}") from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -369,6 +378,7 @@ def main():
         write_whole(options.out / "test.csv", lambda part: part.write_text("".join([head, *rows])))
         metrics = {"answer": Path(__file__).stem, "final_loss": losses[-1]}
         metrics["options"] = {name: str(value) for name, value in vars(options).items()}
+        write_whole(options.out / "metrics.json", lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
     metrics |= test(network, *test_set, options)
     write_whole(options.out / "metrics.json", lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
     print(f"IoU of the digit {metrics['mean_digit_iou']:.3f}, the mean of {options.pictures} test images", end="; ")
@@ -376,11 +386,14 @@ def main():
 
 
 if __name__ == "__main__":
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook's has no such method
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names in letters that the terminal lacks
     try:
         main()
-    except (OSError, KeyboardInterrupt) as error:  # a folder that may not be written, a full disk; Ctrl-C
-        stop(f"{error}: fix that, or name another folder with --out" if str(error) else "interrupted")
+    except OSError as error:  # a folder that may not be written, a full disk
+        stop(f"{error}: fix that, or name another folder with --out")
     except Exception as error:
-        if not any(word in repr(error) for word in ("memory", "Memory", "OOM")):  # each framework says it otherwise
+        # Each framework says it in words of its own, but all speak of allocating.
+        if not isinstance(error, MemoryError) and "alloc" not in str(error).lower():
             raise
         stop("out of memory: give a smaller --batch or --pictures")

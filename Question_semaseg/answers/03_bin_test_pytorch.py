@@ -1,7 +1,7 @@
 """Exercise 3, bin_test, in PyTorch: predict a probability for each pixel, binarise it, and measure IoU.
 
-New here: load_weights, predict, predict_augmented, measure, test, read_options, main. As in 01_bin_dataset_pytorch.py:
-save_image. All else is as in 02_bin_loss_pytorch.py.
+New here: predict, predict_augmented, measure, test. As in 01_bin_dataset_pytorch.py: save_image. All else is as in
+02_bin_loss_pytorch.py.
 """
 
 import argparse
@@ -9,10 +9,14 @@ import io
 import json
 import math
 import os
+import signal
 import sys
 import tempfile
 import unicodedata
 from pathlib import Path
+
+# Ctrl-C ends the script in one line, also during the imports that follow, which take seconds.
+signal.signal(signal.SIGINT, lambda *_: sys.exit(f"{Path(__file__).name}: interrupted"))
 
 import cv2
 import numpy as np
@@ -36,17 +40,27 @@ CHOICES = {"augment": ("affine", "flips", "none"), "device": ("auto", "cpu", "cu
 
 
 def find_images(folder):
-    """Return {name: path} of the images below folder; the name is the path below it, lower case, without suffix."""
-    paths = {}
-    for path in sorted(Path(parent, file) for parent, _, files in os.walk(folder, followlinks=True) for file in files):
+    """Return {name: path} of the images below folder, and {path: name} of other files.
+
+    The name is the path below the folder, in lower case, without suffix.
+    """
+    paths, others = {}, {}
+    wrong = "--data takes a folder with train/ and test/, all of which may be read"
+    walk = os.walk(folder, onerror=lambda error: stop(f"{error}: {wrong}"), followlinks=True)
+    for path in sorted(Path(parent, file) for parent, _, files in walk for file in files):
         name = path.relative_to(folder).with_suffix("").as_posix().lower()
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png") and "/." not in f"/{name}":  # not if hidden
-            name = unicodedata.normalize("NFC", name)  # a Mac may write an accented letter as two characters
-            if paths.setdefault(name, path) != path:
-                stop(f"{path}: has the same name as {paths[name].name}: rename one of them, and its mask too")
+        name = unicodedata.normalize("NFC", name)  # a Mac may write an accented letter as two characters
+        if path.suffix.lower() == ".json" or "/." in f"/{name}":  # of labelme, or hidden
+            continue
+        if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+            others[path] = name
+        elif paths.setdefault(name, path) != path:
+            stop(f"{path}: has the same name as {paths[name].name}: rename one of them, and its mask too")
+    if len({path.resolve() for path in paths.values()}) < len(paths):
+        stop(f"{folder}: links in it lead to the same image twice: remove one")
     if not paths:
         stop(f"{folder}: no .jpg or .png file here: --data takes a folder with train/ and test/")
-    return paths
+    return paths, others
 
 
 def open_image(path):
@@ -74,18 +88,25 @@ def read_mask(path):
 
 def load_newts(folder, size):
     """Return names, images (N, size, size, 3) from -1 to 1, and targets (N, size, size) uint8."""
-    image_paths, mask_paths = find_images(folder / "images"), find_images(folder / "seg_images")
+    (image_paths, others), (mask_paths, more) = find_images(folder / "images"), find_images(folder / "seg_images")
+    others |= more
     for name in sorted(image_paths.keys() ^ mask_paths.keys()):
+        for path in (path for path, other in others.items() if other == name):
+            stop(f"{path}: is neither .jpg nor .png: save it as one of them")
         missing = "mask in seg_images/" if name in image_paths else "image in images/"
         stop(f"{(image_paths | mask_paths)[name]}: has no {missing}: add {name} there, or remove this file")
     images, targets = [], []
     for name, path in image_paths.items():
         image, target = np.array(open_image(path).convert("RGB")), read_mask(mask_paths[name])
         if image.shape[:2] != target.shape:
-            stop(f"{mask_paths[name]}: is {target.shape} in size, its image {image.shape[:2]}: make them the same")
+            sizes = f"is {target.shape} in size, its image, turned upright as its EXIF says, {image.shape[:2]}"
+            stop(f"{mask_paths[name]}: {sizes}: make them the same")
         images.append(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
         # INTER_NEAREST takes the top left corner of each new pixel, which shifts the mask; _EXACT takes its centre.
         targets.append(cv2.resize(target, (size, size), interpolation=cv2.INTER_NEAREST_EXACT))
+    if others:
+        first, *rest = others
+        print(f"passed over, being neither .jpg nor .png: {first}" + (f" and {len(rest)} more" if rest else ""))
     return list(image_paths), np.array(images, FLOAT) / 127.5 - 1, np.stack(targets)
 
 
@@ -246,7 +267,9 @@ def test(network, names, images, targets, options):
         panels = [np.uint8(127.5 * (image + 1)), *(np.uint8(255 * np.stack(3 * [each], axis=2)) for each in maps)]
         save_image(options.out / "pictures" / f"{name}.png", np.hstack(panels).repeat(4, axis=0).repeat(4, axis=1))
         save_image(options.out / "predictions" / f"{name}.png", 255 * maps[-1])
-    return measure(predictions, targets)
+    measures = measure(predictions, targets)
+    print(f"IoU of newt {measures['iou']['newt']:.3f}, mIoU {measures['miou']:.3f}")
+    return measures
 
 
 def save_image(path, image):
@@ -257,10 +280,12 @@ def save_image(path, image):
 def write_whole(path, write):
     """Write a file beside path, then rename it: even if the script is killed, path is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{path.name}")
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")  # another run may write to the same folder
     try:
         write(part)
         part.replace(path)
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(f"{path}: {error.strerror or error}") from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -310,9 +335,14 @@ def main():
     parts = ("test",) if options.test else ("train", "test")
     newts = {part: load_newts(options.data / part, options.size) for part in parts}
     network = build_network(rng, options)
+    path = options.out / "metrics.json"
     if options.test:
+        metrics = json.loads(path.read_text()) if path.exists() else {"options": {}}
+        for name in sorted({"poolings", "size", "upsampling"} & metrics["options"].keys() & vars(options).keys()):
+            given, trained = str(vars(options)[name]), metrics["options"][name]
+            if given != trained:
+                stop(f"--{name} {given}: the weights in {options.out} were trained with {trained}: give the same")
         load_weights(network, options.out)
-        metrics = json.loads((options.out / "metrics.json").read_text())
     else:
         options.out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, where nothing may be written
@@ -322,17 +352,21 @@ def main():
         write_whole(options.out / "loss.csv", lambda part: part.write_text("".join(["iteration,loss\n", *rows])))
         metrics = {"answer": Path(__file__).stem, "final_loss": losses[-1]}
         metrics["options"] = {name: str(value) for name, value in vars(options).items()}
+        write_whole(path, lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
     metrics |= test(network, *newts["test"], options)
-    write_whole(options.out / "metrics.json", lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
-    print(f"mIoU {metrics['miou']:.3f}, pixel accuracy {metrics['pixel_accuracy']:.3f}; all is in {options.out}/")
+    write_whole(path, lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
+    print(f"All is in {options.out}/")
 
 
 if __name__ == "__main__":
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook's has no such method
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names in letters that the terminal lacks
     try:
         main()
-    except (OSError, KeyboardInterrupt) as error:  # a folder that may not be written, a full disk; Ctrl-C
-        stop(f"{error}: fix that, or name another folder with --data or --out" if str(error) else "interrupted")
+    except OSError as error:  # a folder that may not be written, a full disk
+        stop(f"{error}: fix that, or name another folder with --data or --out")
     except Exception as error:
-        if not any(word in repr(error) for word in ("memory", "Memory", "OOM")):  # each framework says it otherwise
+        # Each framework says it in words of its own, but all speak of allocating.
+        if not isinstance(error, MemoryError) and "alloc" not in str(error).lower():
             raise
         stop("out of memory: give a smaller --batch or --size")
