@@ -19,9 +19,13 @@ import os
 import pickle
 import shlex
 import shutil
+import signal
 import sys
 import tarfile
 from pathlib import Path
+
+if __name__ == "__main__":  # Ctrl-C ends it in one line, during the imports that follow, too
+    signal.signal(signal.SIGINT, lambda *_: sys.exit("download_digits.py: interrupted"))
 
 import numpy as np
 import pooch
@@ -154,7 +158,7 @@ def read_archive(archive):
         members = {Path(member.name).name: member for member in tar if member.isfile()}
         missing = [f"{name}.bin" for name in BATCHES if f"{name}.bin" not in members]
         if missing:
-            raise DownloadError(f"{archive} holds no {missing[0]}: delete it and run again")
+            raise DownloadError(f"{archive} holds no {missing[0]}: move it away and run again")
         return np.concatenate([parse_batch(tar.extractfile(members[f"{name}.bin"]).read(), True) for name in BATCHES])
 
 
@@ -204,7 +208,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     use = f"python Question_digits/answers/02_digits_cnn_pytorch.py --data {shlex.quote(str(options.out))}"
     if options.out.is_file() and not (options.mnist or options.cifar):
-        print(f"{options.out} is there already: use it, or delete it to have it made again\n{use}")
+        print(f"{options.out} is there already: use it, or move it away to have it made again\n{use}")
         return 0
     try:
         mirrors = options.mnist_mirror, options.cifar_mirror
@@ -228,4 +232,7 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names in letters that the terminal lacks
     sys.exit(main())

@@ -12,8 +12,12 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":  # Ctrl-C ends it in one line, during the imports that follow, too
+    signal.signal(signal.SIGINT, lambda *_: sys.exit("download_newts.py: interrupted"))
 
 import pooch
 import requests
@@ -83,7 +87,7 @@ def download(base_url, registry_path, out):
     for name, sha256 in fetcher.registry.items():
         if name not in missing and pooch.file_hash(out / name) != sha256:
             raise DownloadError(
-                f"{out / name} is not the original: delete it and run again to have the original back, "
+                f"{out / name} is not the original: move it away and run again to have the original back, "
                 "or give --out another folder to keep yours"
             )
     if not out.parent.is_dir():
@@ -145,10 +149,13 @@ def main(arguments=None):
     print(f"Photographs by Yoshito Nagaoka, MIT licence ({options.out / 'LICENSE'}), from {REPOSITORY}")
     print(
         f"{total} files in {options.out}, {fetched} fetched now; next: "
-        f"python Question_semaseg/answers/bin_test_pytorch.py --data {shlex.quote(str(options.out))}"
+        f"python Question_semaseg/answers/03_bin_test_pytorch.py --data {shlex.quote(str(options.out))}"
     )
     return 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names in letters that the terminal lacks
     sys.exit(main())

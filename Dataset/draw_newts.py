@@ -22,6 +22,9 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
+if __name__ == "__main__":  # Ctrl-C ends it in one line, during the imports that follow, too
+    signal.signal(signal.SIGINT, lambda *_: sys.exit("draw_newts.py: interrupted"))
+
 import cv2
 import numpy as np
 from tqdm import tqdm
@@ -941,4 +944,7 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names in letters that the terminal lacks
     main()

@@ -116,6 +116,18 @@ def test_the_bundled_set_is_what_the_script_draws(drawn, pair):
             assert difference.mean() < 1 and difference.max() <= 40, path
 
 
+def test_where_a_leaf_is_opaque_no_newt_shows():
+    """A newt of purple, which no leaf has, fills the picture: where less than half of it is left, it is not marked."""
+    hidden = []
+    for seed in range(8):
+        picture, covered = np.full((288, 512, 3), (1.0, 0, 1)), np.ones((288, 512), bool)
+        picture, covered = draw_newts.draw_before(np.random.default_rng(seed), picture, covered)
+        purple = np.minimum(picture[..., 0], picture[..., 2]) - picture[..., 1]
+        assert (purple[~covered] < 0.5).all() and (purple[covered] > 0.1).all()
+        hidden.append((~covered).mean())
+    assert sum(share > 0.005 for share in hidden) > 4 and min(hidden) == 0
+
+
 def test_the_bundled_set_has_the_right_files():
     names = {path for split in COUNTS for path in (ROOT / "Dataset" / split).rglob("*") if path.is_file()}
     assert names == {path for pair in PAIRS for path in paths(pair)}

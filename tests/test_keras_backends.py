@@ -29,7 +29,7 @@ def read_losses(newts, tmp_path_factory):
         out = folder / f"{exercise}_{backend}"
         done = run(backend, DOUBLE, ANSWERS[exercise, "keras"], "--data", newts, "--out", out, *numbers, cwd=folder)
         assert done.returncode == 0, done.stderr
-        assert f"all is in {out}/" in done.stdout
+        assert f"All is in {out}/" in done.stdout
         with (out / "loss.csv").open(newline="") as file:
             return [float(row["loss"]) for row in csv.DictReader(file)]
 

@@ -3,7 +3,9 @@
 import base64
 import json
 import os
+import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -209,14 +211,16 @@ def test_a_shape_that_has_no_place_in_a_mask(newts, capsys, case):
 def test_a_file_that_is_no_json_of_labelme(newts, capsys, data):
     add_picture(newts / "train/images/newt.png", [])
     (newts / "train/images/newt.json").write_bytes(data)
-    assert "newt.json" in fail(newts, capsys)
+    line = fail(newts, capsys)
+    assert "newt.json" in line and "in labelme and save it again" in line and "delete" not in line
 
 
-@pytest.mark.parametrize("size", [(60, 40), (40, 61), (None, None)])
+@pytest.mark.parametrize("size", [(60, 40), (40, 61), ("40", "60")])
 def test_a_json_of_another_picture(newts, capsys, size):
     add_picture(newts / "train/images/newt.png", [], *size)
     line = fail(newts, capsys)
     assert "newt.json" in line and f"{size[1]} x {size[0]}" in line and "60 x 40" in line
+    assert "put the image that was labelled back" in line and "delete" not in line
 
 
 def test_a_picture_that_is_not_labelled(newts, capsys):
@@ -229,7 +233,7 @@ def test_a_picture_that_is_not_labelled(newts, capsys):
 def test_a_json_without_its_picture(newts, capsys):
     add_picture(newts / "train/images/newt.png", [])
     (newts / "train/images/newt.png").unlink()
-    assert "newt.json: no picture" in fail(newts, capsys)
+    assert "newt.json: no image" in fail(newts, capsys)
 
 
 def test_two_pictures_of_one_name(newts, capsys):
@@ -242,13 +246,13 @@ def test_two_pictures_of_one_name(newts, capsys):
 def test_a_picture_that_cannot_be_read(newts, capsys, data):
     add_picture(newts / "train/images/newt.png", [])
     (newts / "train/images/newt.png").write_bytes(data)
-    assert "newt.png: not a picture" in fail(newts, capsys)
+    assert "newt.png: not an image" in fail(newts, capsys)
 
 
 def test_no_json_at_all(tmp_path, capsys):
-    assert "label the pictures first" in fail(tmp_path / "nowhere", capsys)
+    assert "label the images first" in fail(tmp_path / "nowhere", capsys)
     (tmp_path / "empty/train/images").mkdir(parents=True)
-    assert "label the pictures first" in fail(tmp_path / "empty", capsys)
+    assert "label the images first" in fail(tmp_path / "empty", capsys)
 
 
 def test_hidden_files_are_left_alone(newts):
@@ -269,7 +273,66 @@ def test_a_write_that_fails_leaves_the_old_mask_whole(newts, capsys, monkeypatch
     add_picture(newts / "train/images/a_good.png", [])
 
     def full_disk(*_):
-        raise OSError(28, "No space left on device", "a_good.png")
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", full_disk)
-    assert "No space left" in fail(newts, capsys)
+    monkeypatch.setattr(Path, "replace", full_disk)
+    assert "seg_images/a_good.png: No space left" in fail(newts, capsys)
+
+
+def edit_json(path, **changes):
+    """Change these keys of a JSON file; None removes one."""
+    saved = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps({key: value for key, value in saved.items() if value is not None}), encoding="utf-8")
+
+
+def test_what_old_versions_and_editors_saved_is_read(newts):
+    """labelme 3 saved no sizes and, of a polygon, no kind; an editor may put a byte order mark first."""
+    path = newts / "train/images/a_good.json"
+    old = {"label": "akahara", "points": [[10, 5], [50, 5], [50, 30], [10, 30]]}
+    edit_json(path, version="3.3.0", imageHeight=None, imageWidth=None, shapes=[old])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert labelme_to_masks.main([str(newts)]) == 0
+    mask = read_mask(newts / "train/seg_images/a_good.png")
+    assert mask.shape[:2] == (HEIGHT, WIDTH) and colour_at(mask, 20, 20) == AKAHARA
+
+
+@pytest.mark.parametrize("label", ["background", "_background_"])
+def test_what_is_labelled_background_is_a_hole(newts, label):
+    outer, hole = ([[a, a], [b, a], [b, b], [a, b]] for a, b in ((5, 35), (15, 25)))
+    mask = convert_one(newts, shape("polygon", outer), shape("polygon", hole, label))
+    assert colour_at(mask, 20, 20) == BLACK and colour_at(mask, 8, 8) == colour_at(mask, 30, 30) == AKAHARA
+    mask = convert_one(newts, shape("polygon", hole, label), shape("polygon", outer))
+    assert colour_at(mask, 20, 20) == AKAHARA  # what is drawn later lies above
+
+
+def test_an_image_of_another_kind_is_named(newts, capsys):
+    (newts / "train/images/a_good.png").rename(newts / "train/images/a_good.bmp")
+    line = fail(newts, capsys)
+    assert "a_good.bmp: is neither .jpg nor .png: save it as one of them" in line and "delete" not in line
+
+
+def test_a_linked_folder_and_names_that_a_mac_decomposed(newts, tmp_path):
+    add_picture(tmp_path / "elsewhere/ポスト.png", [shape("rectangle", [[1, 1], [5, 5]])])
+    decomposed = unicodedata.normalize("NFD", "ポスト")
+    (tmp_path / "elsewhere/ポスト.json").rename(tmp_path / f"elsewhere/{decomposed}.json")
+    (newts / "train/images/linked").symlink_to(tmp_path / "elsewhere")
+    assert labelme_to_masks.main([str(newts)]) == 0
+    assert (newts / "train/seg_images/linked/ポスト.png").exists()
+
+
+def test_names_in_letters_that_the_terminal_lacks(newts, tmp_path):
+    folder = newts.rename(tmp_path / "いもり")
+    script = Path(labelme_to_masks.__file__)
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and "\\u3044" in done.stdout, done.stderr
+    named = done.stdout.split("python ")[1].split()[0]
+    assert (script.parents[1] / named).is_file()
+
+
+def test_ctrl_c_during_the_imports(newts, tmp_path):
+    (tmp_path / "cv2.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, labelme_to_masks.__file__, newts]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (1, "labelme_to_masks.py: interrupted\n")

@@ -74,6 +74,12 @@ else:
     found["losses"], evaluations = answer.train(network, data["train"], exam, options, np.random.default_rng(2))
     found["evaluations"] = np.array(evaluations)
 found |= {f"trained {name}": array for name, array in copy(network).items()}
+# Where a sigmoid or a softmax would be rounded to 0 or 1.
+large = rng.uniform(-300, 300, (2, 5, 5, 1 if len(answer.CLASSES) == 2 else 3))
+labels = rng.integers(0, len(answer.CLASSES), (2, 5, 5, 1), np.uint8)
+to_tensor = getattr(answer, "to_tensor", lambda array, device: array)  # Keras takes arrays
+loss = answer.compute_loss(to_tensor(large, options.device), to_tensor(labels, options.device))
+found["large loss"] = float(getattr(loss, "array", loss))
 if hasattr(answer, "predict"):
     found["logits"] = answer.predict(network, images, options)
 else:

@@ -28,6 +28,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+if __name__ == "__main__":  # Ctrl-C ends it in one line, during the imports that follow, too
+    signal.signal(signal.SIGINT, lambda *_: sys.exit("compare.py: interrupted"))
+
 import cv2
 import jinja2
 import matplotlib
@@ -779,5 +782,6 @@ def main(arguments):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended like Ctrl-C: the answer that runs must end too
     sys.exit(main(sys.argv[1:]))

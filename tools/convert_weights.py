@@ -14,10 +14,14 @@ import argparse
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+if __name__ == "__main__":  # Ctrl-C ends it in one line, during the imports that follow, too
+    signal.signal(signal.SIGINT, lambda *_: sys.exit("convert_weights.py: interrupted"))
 
 import numpy as np
 from exercises import FRAMEWORKS, answer_path, load_answer, read_exercises
@@ -260,4 +264,6 @@ def main():
 
 
 if __name__ == "__main__":
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names in letters that the terminal lacks
     main()

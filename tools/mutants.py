@@ -21,6 +21,7 @@ the tests, and is reported as an error in the mutation. The exit status is 1 whe
 import argparse
 import os
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -165,7 +166,9 @@ def run_tests(tests, repository):
         for trouble in (*case.findall("error"), *case.findall("failure")):
             message = " ".join(trouble.get("message", "").split())[:200]
             if trouble.tag == "error" or not message.startswith(ASSERTED):
-                raise MutationError(f"{case.get('name')} ended otherwise than by an assertion: {message}")
+                # Of a file that cannot be imported, the report has the reason in its text alone, after an E.
+                reasons = re.findall(r"^E +(.*)", trouble.text or "", re.MULTILINE) or [message]
+                raise MutationError(f"{case.get('name')} ended otherwise than by an assertion: {reasons[-1][:200]}")
             return f"{case.get('name')}: {message}"
     if done.returncode or not any(case.find("skipped") is None for case in cases):
         lines = (done.stdout + done.stderr).split("\n")
@@ -181,8 +184,7 @@ def try_mutation(mutation, repository):
 
     Return CAUGHT and what failed, SURVIVED, EXPECTED and why, or BROKEN and what is wrong.
     """
-    answers = {path: path.read_bytes() for path in repository.glob("Question_*/answers/*.py")}
-    before = answers | {repository / mutation.file: None}
+    before = {path: path.read_bytes() for path in repository.glob("Question_*/answers/*.py")}
     try:
         path, text = plant(mutation, repository)
         before[path] = path.read_bytes()
@@ -199,7 +201,7 @@ def try_mutation(mutation, repository):
         return BROKEN, str(error)
     finally:
         for path, data in before.items():
-            if data is not None and path.read_bytes() != data:
+            if path.read_bytes() != data:
                 path.write_bytes(data)
     if failed:
         return (SURVIVED, f"it is said to survive, but: {failed}") if mutation.survives else (CAUGHT, failed)
@@ -293,8 +295,9 @@ def main():
         stop(error)
     numbers = ", ".join(f"{list(found.values()).count(each)} {each}" for each in (CAUGHT, SURVIVED, EXPECTED, BROKEN))
     print(f"{len(found)} mutations in {(time.perf_counter() - start) / 60:.0f} min: {numbers}")
-    for verdict in (SURVIVED, BROKEN):
-        print(*(f"{verdict}: {title}" for title, each in found.items() if each == verdict), sep="\n", end="")
+    for title, verdict in found.items():
+        if verdict in (SURVIVED, BROKEN):
+            print(f"{verdict}: {title}")
     raise SystemExit(1 if {SURVIVED, BROKEN} & set(found.values()) else 0)
 
 
