@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help compare test parity lint format benchmark lesson-figures
+.PHONY: help compare test parity mutants lint format benchmark lesson-figures
 
 help:  ## list these targets
 	@echo "make compare    train one exercise in all four frameworks and lay the results side by side; variables:"
@@ -11,6 +11,8 @@ help:  ## list these targets
 	@echo "make test       run all tests, the style check among them"
 	@echo "make parity     train every exercise in double precision, and show how far the four frameworks are apart:"
 	@echo "                hours for all of them; EXERCISE=\"unetlike concat\" ITERATIONS=20 FRAMEWORKS=\"pytorch keras\" narrow it"
+	@echo "make mutants    plant the faults of tests/mutations/ one at a time, and show which of them no test finds: an hour or"
+	@echo "                so; ONLY=\"newts digits\" for some kinds or names, JOBS=2 for two side by side"
 	@echo "make lint       check style (ruff) and the copies that the answers share"
 	@echo "make format     fix style, and carry a changed function to all its copies"
 	@echo "make lesson-figures  train every exercise in all frameworks and draw the answers' pictures: an hour or so;"
@@ -28,6 +30,9 @@ test: $(INSTALLED) lint
 parity: $(INSTALLED)  ## whole runs in double precision
 	@$(BIN)/python tools/parity.py $(if $(EXERCISE),--exercises "$(EXERCISE)") $(if $(ITERATIONS),--iterations "$(ITERATIONS)") \
 		$(if $(FRAMEWORKS),--frameworks "$(FRAMEWORKS)")
+
+mutants: $(INSTALLED)  ## whether the tests find planted faults
+	@$(BIN)/python tools/mutants.py $(if $(ONLY),--only "$(ONLY)") $(if $(JOBS),--jobs "$(JOBS)")
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

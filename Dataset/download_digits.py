@@ -20,6 +20,7 @@ import pickle
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -206,7 +207,8 @@ def main(arguments=None):
     parser.add_argument("--mnist-mirror", default=MNIST, metavar="URL", help="another place that holds MNIST's files")
     parser.add_argument("--cifar-mirror", default=CIFAR, metavar="URL", help="another place that holds CIFAR-10's")
     options = parser.parse_args(arguments)
-    use = f"python Question_digits/answers/02_digits_cnn_pytorch.py --data {shlex.quote(str(options.out))}"
+    out = subprocess.list2cmdline([options.out]) if os.name == "nt" else shlex.quote(str(options.out))
+    use = f"python Question_digits/answers/02_digits_cnn_pytorch.py --data {out}"
     if options.out.is_file() and not (options.mnist or options.cifar):
         print(f"{options.out} is there already: use it, or move it away to have it made again\n{use}")
         return 0

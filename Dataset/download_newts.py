@@ -13,6 +13,7 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -36,11 +37,11 @@ READ_SECONDS = 15
 
 
 class DownloadError(Exception):
-    """What went wrong and what mends it, in one line for the user."""
+    """What went wrong and what fixes it, in one line for the user."""
 
 
 def describe(error, url):
-    """One line: what went wrong with `url` and what mends it. `error` is what requests or pooch raised."""
+    """One line: what went wrong with `url` and what fixes it. `error` is what requests or pooch raised."""
     kept = "files that came whole are kept"
     if isinstance(error, requests.HTTPError):
         return f"the server answered {error.response.status_code} for {url}: check --mirror, or run again later; {kept}"
@@ -147,9 +148,10 @@ def main(arguments=None):
         print("download_newts.py: stopped: run it again to fetch the rest", file=sys.stderr)
         return 130
     print(f"Photographs by Yoshito Nagaoka, MIT licence ({options.out / 'LICENSE'}), from {REPOSITORY}")
+    out = subprocess.list2cmdline([options.out]) if os.name == "nt" else shlex.quote(str(options.out))
     print(
         f"{total} files in {options.out}, {fetched} fetched now; next: "
-        f"python Question_semaseg/answers/03_bin_test_pytorch.py --data {shlex.quote(str(options.out))}"
+        f"python Question_semaseg/answers/03_bin_test_pytorch.py --data {out}"
     )
     return 0
 

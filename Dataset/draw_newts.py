@@ -815,12 +815,12 @@ def photograph(generator, picture, behind_glass, wet):
 
 def write_whole(path, content):
     """Writes bytes so that the file is there whole or not at all, whatever interrupts."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        aside.write_bytes(content)
-        aside.replace(path)
+        part.write_bytes(content)
+        part.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def encoded(picture, ending, *settings):

@@ -14,6 +14,7 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import unicodedata
 from pathlib import Path
@@ -205,9 +206,10 @@ def main(arguments=None):
         reason = error.strerror or error
         print(f"labelme_to_masks.py: {error.filename}: {reason}: check the folder and your rights", file=sys.stderr)
         return 2
+    data = subprocess.list2cmdline([folder]) if os.name == "nt" else shlex.quote(str(folder))
     print(
         f"{count} masks written below {folder}; check them: "
-        f"python Question_semaseg/answers/01_bin_dataset_pytorch.py --data {shlex.quote(str(folder))}"
+        f"python Question_semaseg/answers/01_bin_dataset_pytorch.py --data {data}"
     )
     return 0
 

@@ -111,6 +111,8 @@ def main():
     for name in ("seeds", "folds", "jobs"):
         if vars(options)[name] < 1:
             stop(f"--{name} {vars(options)[name]}: give a whole number from 1 up")
+    if options.jobs > 1 and not hasattr(os, "sched_setaffinity"):
+        stop(f"--jobs {options.jobs}: only Linux gives each run a core of its own: leave it out")
     names = list(itertools.product(options.exercises.split(), options.frameworks.split()))
     if not names:
         stop("--exercises and --frameworks: name at least one of each")

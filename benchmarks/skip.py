@@ -4,7 +4,7 @@
 
 Each run is the PyTorch answer's own functions at its defaults, but for --poolings and --seed. The table shows, on the
 test images, the mIoU, and the accuracy of the pixels near a boundary: those at most 1 pixel away from one of another
-class in the truth (a trimap, as in arXiv:1606.00915, section 4.3). A pooling widens the field of view and loses detail,
+class in the truth (a trimap, as in arXiv:1606.00915). A pooling widens the field of view and loses detail,
 which is what a skip brings back. At the defaults that is 18 runs of half a minute or so each.
 """
 

@@ -20,6 +20,8 @@ os.environ.pop("KERAS_BACKEND", None)  # and in a shell that chose another for t
 if "PYTEST_XDIST_WORKER" in os.environ:  # side by side each takes one core, since more threads than cores are slow
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
+if os.name == "nt":  # a pipe there is not UTF-8, in which run_python and others read what scripts print
+    os.environ.setdefault("PYTHONIOENCODING", "utf-8")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored, and answers would
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,19 +74,25 @@ def run_python(*arguments, cwd, timeout=300, env=None):
 def fork(tmp_path_factory):
     """Run an answer as run_python does, but in a child of a process that has imported its framework (forks.py).
 
-    A second or so instead of ten. before is code to run in the child first.
+    A second or so instead of ten. before is code to run in the child first. Elsewhere than on Linux each run is a
+    process of its own: Windows cannot fork, and on macOS what a framework has started may not live through it.
     """
     servers = {}
     out, err = (tmp_path_factory.mktemp("forks") / name for name in ("out", "err"))
 
     def run(script, *arguments, cwd, before=""):
         framework = exercises.name_of(Path(script).stem)[1]
-        if framework not in servers:
-            command = [sys.executable, str(ROOT / "tests" / "forks.py"), str(ANSWERS["bin_loss", framework])]
-            servers[framework] = subprocess.Popen(command, stdin=-1, stdout=-1, encoding="utf-8")
         task = {"script": str(script), "arguments": list(map(str, arguments)), "folder": str(cwd), "before": before}
-        print(json.dumps(task | {"out": str(out), "err": str(err)}), file=servers[framework].stdin, flush=True)
-        status = int(servers[framework].stdout.readline())
+        task = json.dumps(task | {"out": str(out), "err": str(err)})
+        command = [sys.executable, str(ROOT / "tests" / "forks.py")]
+        if sys.platform == "linux":
+            if framework not in servers:
+                one = [*command, str(ANSWERS["bin_loss", framework])]
+                servers[framework] = subprocess.Popen(one, stdin=-1, stdout=-1, encoding="utf-8")
+            print(task, file=servers[framework].stdin, flush=True)
+            status = int(servers[framework].stdout.readline())
+        else:
+            status = subprocess.run(command, input=task, encoding="utf-8", timeout=300).returncode
         texts = (path.read_text("utf-8") for path in (out, err))
         return subprocess.CompletedProcess([script, *arguments], status, *texts)
 
@@ -118,6 +126,16 @@ def draw(height, width, colour, red=127):
     mask[mask == 127] = red
     picture = np.where(shape[..., None] > 0, np.uint8(colour) + 60, np.uint8(GREY)) + noise
     return picture, mask
+
+
+def link(path, target):
+    """Make path a link to a folder; skip the test where Windows lets only an administrator do so."""
+    try:
+        path.symlink_to(target, target_is_directory=True)
+    except OSError as error:
+        if os.name != "nt":
+            raise
+        pytest.skip(f"no rights to make links: {error}")
 
 
 def write(path, data):

@@ -4,7 +4,8 @@
 
 ANSWER is one of the framework's; what it imports, the children have. Each line on stdin is a run, in JSON: "script",
 "arguments", "folder" to run in, "out" and "err", files for what it prints, and "before", code that the child runs
-first. The reply, a line on stdout, is its status.
+first, in which err is the path of that file. The reply, a line on stdout, is its status. Without ANSWER there is one
+run, in this process.
 """
 
 import json
@@ -19,11 +20,11 @@ def run(task):
     """Run a script as Python would, and end this process with its status."""
     os.chdir(task["folder"])
     for path, stream in (("out", 1), ("err", 2)):
-        os.dup2(os.open(task[path], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        os.dup2(os.open(task[path], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)), stream)
     sys.argv, sys.path[0] = [task["script"], *task["arguments"]], str(Path(task["script"]).parent)
     status = 0
     try:
-        exec(task["before"], {})
+        exec(task["before"], {"err": task["err"]})
         runpy.run_path(task["script"], run_name="__main__")
     except BaseException as error:
         if not isinstance(error, SystemExit):
@@ -39,6 +40,8 @@ def run(task):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        run(json.load(sys.stdin))
     runpy.run_path(sys.argv[1])
     for line in sys.stdin:
         child = os.fork()  # safe while no framework has started its threads

@@ -1,6 +1,7 @@
 """tools/compare.py, on fake answers that keep the contract of the real ones and take no time."""
 
 import argparse
+import html
 import importlib.metadata
 import itertools
 import json
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import compare
 import cv2
@@ -21,7 +23,9 @@ from exercises import answer_path, find_exercise
 from matplotlib.figure import Figure
 
 BIN_TEST = find_exercise("bin_test")
+DATA = "いもり & newts" if os.name == "nt" else "いもり & newts <1>"  # Windows allows no < in a name
 SHIFT = 3e-4
+posix_signals = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 # `act` is what a fake does in place of ending well; `shift` is how far its curve lies from the first one's.
 FAKE = """
 import argparse, json, sys, time
@@ -144,7 +148,7 @@ def write_newts(folder, names=("akahara/akahara_0010", "akahara/akahara_0011", "
 
 def run_main(tmp_path, acts, *options, binary=True):
     """Compare fake answers on pictures in a folder with a name to trip over: (exit status, folder of the page)."""
-    answers, data = write_answers(tmp_path / "answers", acts, binary), tmp_path / "いもり & newts <1>"
+    answers, data = write_answers(tmp_path / "answers", acts, binary), tmp_path / DATA
     if not data.exists():
         write_newts(data)
     places = ("--exercise", "bin_test", "--answers", str(answers), "--data", str(data), "--out", str(tmp_path / "out"))
@@ -199,7 +203,7 @@ def test_four_answers(tmp_path, capfd, monkeypatch):
 
     assert "<dt>seed</dt><dd>5</dd>" in page and "<dt>iterations</dt><dd>12</dd>" in page
     assert "<dt>exercise</dt><dd>03_bin_test</dd>" in page
-    assert "いもり &amp; newts &lt;1&gt;" in page and "<1>" not in page
+    assert html.escape(DATA) in page and "<1>" not in page
     assert page.count("<section>") == 3 and page.count("IoU 0.") == 12
     picture = compare.read_image(out / "comparison.png")
     assert picture.shape[1] == 1350 and picture.std() > 20
@@ -284,7 +288,7 @@ def test_a_framework_that_fails_is_shown_and_the_others_compare(tmp_path, capfd)
     [
         ("wrong", "bin_test.py: --size 5: <b>give</b> & take [red] a size"),
         ("silent", "exit status 3, without a word"),
-        ("killed", "ended by SIGKILL"),
+        pytest.param("killed", "ended by SIGKILL", marks=posix_signals),
         ("nothing", "ended well, but wrote no metrics.json"),
         ("torn", "ended well, but its results cannot be read: "),
         ("cut", "loss.csv, line 41: '40' is not an iteration and its loss"),
@@ -434,8 +438,9 @@ def test_the_spread_over_seeds_is_shown_where_it_is_known(tmp_path, monkeypatch,
     assert compare.describe_results(BIN_TEST, results, own) == [
         expected or unknown.format("--frameworks pytorch --keep")
     ]
+    quote = '"' if os.name == "nt" else "'"
     # Of other images no spread is known, and what makes its images has no data folder to measure it on.
-    assert compare.describe_results(BIN_TEST, results, other) == [unknown.format("--data 'my newts'")]
+    assert compare.describe_results(BIN_TEST, results, other) == [unknown.format(f"--data {quote}my newts{quote}")]
     made = argparse.Namespace(iterations=12, data=None)
     assert compare.describe_results(find_exercise("graph_conv"), results, made) == [apart]
     assert compare.describe_results(BIN_TEST, results[:2], own) == []
@@ -537,7 +542,7 @@ WRONG = {
     ("--iterations", "0"): "compare.py: --iterations: '0' is not a whole number from 1 on",
     ("--iterations", "ten"): "compare.py: --iterations: 'ten' is not a whole number from 1 on",
     ("--seed", "-1"): "compare.py: --seed: '-1' is not a whole number from 0 on",
-    ("--data", "no/such"): "compare.py: --data: no such folder: no/such",
+    ("--data", "no/such"): f"compare.py: --data: no such folder: {Path('no/such')}",
     ("--device", "gpu"): "compare.py: --device: invalid choice: 'gpu' (choose from ",
     ("--iteration", "5"): "compare.py: unrecognized arguments: --iteration 5",
 }
@@ -588,7 +593,7 @@ ja = "他"
     write_answers(tmp_path / "Question_semaseg" / "answers", {"keras": "good"})
     write_answers(tmp_path / "Question_other" / "answers", {"chainer": "good"}, exercise="01_other_task")
     data = write_newts(tmp_path / "Dataset")
-    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    monkeypatch.setenv("USERPROFILE" if os.name == "nt" else "HOME", str(tmp_path.parent))
     for name in ("other_task", "01_other_task"):
         arguments = ["--exercise", name, "--frameworks", "chainer", "--data", str(data), "--out", str(tmp_path / name)]
         assert compare.main(arguments) == 0
@@ -598,7 +603,7 @@ ja = "他"
         assert "--data Dataset" in page
 
 
-@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+@pytest.mark.skipif(sys.platform != "linux", reason="on Windows and macOS names are Unicode")
 def test_names_that_are_not_utf_8_and_terminals_without_the_letters(tmp_path):
     name = os.fsdecode("イモリ".encode("cp932"))
     data = write_newts(tmp_path / "いもり", [f"akahara/{name}", "madara/madara_0010"])
@@ -640,7 +645,7 @@ def test_answers_that_make_their_own_images(tmp_path, capsys):
     assert "digits.npz</dd>" in page and 'alt="akahara/0000: truth"' in page
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@posix_signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_the_answer_and_leaves_the_last_page(tmp_path, number):
     _, out = run_main(tmp_path, {"keras": "good"})
@@ -652,7 +657,7 @@ def test_an_interrupt_ends_the_answer_and_leaves_the_last_page(tmp_path, number)
         "--answers",
         tmp_path / "answers",
         "--data",
-        tmp_path / "いもり & newts <1>",
+        tmp_path / DATA,
         "--out",
         tmp_path / "out",
     ]

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shlex
 import shutil
 
@@ -80,7 +81,8 @@ def walk(request, tmp_path_factory, newts):
         assert result.returncode == 0, result.stderr
         assert "Warning" not in result.stderr
         if target == folders[2]:
-            command = shlex.split(result.stdout.split("try it: ")[1])[1:]
+            words = shlex.split(result.stdout.split("try it: ")[1], posix=os.name != "nt")
+            command = [word.strip('"') for word in words[1:]]  # which are left there on Windows alone
             result = run_python(*command, *short, cwd=top)
             assert result.returncode == 0, result.stderr
     for folder, framework in zip(folders[:4], ROUND, strict=False):

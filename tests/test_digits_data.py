@@ -84,13 +84,15 @@ def test_batches_are_fresh_and_the_seed_decides_them():
 
 
 def test_each_image_is_normalised_for_itself():
-    images = np.float32(np.random.default_rng(0).random((3, 32, 32, 3)))
+    images = np.float32(np.random.default_rng(0).random((3, 32, 32, 3)) * [0.9, 0.5, 0.2])
     images[1] *= 0.01
     images[2] = 1  # a digit over white does not show
     normalised = answer.normalise(images)
     assert normalised.dtype == np.float32
     assert normalised.mean(axis=(1, 2, 3)) == pytest.approx([0, 0, 0], abs=1e-4)
     assert normalised.std(axis=(1, 2, 3)) == pytest.approx([1, 1, 0], abs=1e-4)
+    for image, each in zip(images[:2], normalised[:2], strict=True):  # all three colours alike
+        assert each == pytest.approx((image - image.mean()) / image.std(), abs=1e-4)
 
 
 def test_training_and_test_share_no_digit_and_no_background():

@@ -179,9 +179,9 @@ def test_a_deleted_file_is_fetched_again_alone(server, registry, out):
 def test_a_changed_file_is_reported_and_left(server, registry, out, capsys):
     download_newts.download(server.url, registry, out)
     server.requests.clear()
-    (out / LAST).write_bytes(b"a mask that I mended")
-    assert LAST in fail(capsys, server.url, out)
-    assert (out / LAST).read_bytes() == b"a mask that I mended"
+    (out / LAST).write_bytes(b"a mask that I corrected")
+    assert str(out / LAST) in fail(capsys, server.url, out)
+    assert (out / LAST).read_bytes() == b"a mask that I corrected"
     assert server.requests.total() == 0
 
 

@@ -72,7 +72,7 @@ def test_time_and_memory_are_those_of_the_child():
     assert 0.5 < float(seconds) < 60
     assert memory == "None" if sys.platform == "win32" else 200 < float(memory) < 300
     status, errors, _, _ = results.run_measured([sys.executable, "-c", "import sys; sys.exit('no')"])
-    assert (status, errors) == (1, "no\n")
+    assert (status, errors.splitlines()) == (1, ["no"])
 
 
 def test_an_answer_runs_again_when_the_newts_or_the_requirements_were_edited(tmp_path, monkeypatch):

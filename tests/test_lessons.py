@@ -124,7 +124,7 @@ def find_target(page, target):
 
 def find_broken_links(page, files):
     """Return a line for each link or picture of a page that leads to nothing among the files."""
-    known = {*files, *(folder for file in files for folder in file.parents)}
+    known = {str(path) for file in files for path in (file, *file.parents)}  # Windows takes Folder for folder
     broken = [f"{text!r} looks like a link and is none" for text in page.text if re.search(r"\][\[(]", text)]
     for target in page.links + page.pictures:
         parts = urlsplit(target)
@@ -132,7 +132,7 @@ def find_broken_links(page, files):
         if parts.scheme or parts.netloc:
             if parts.scheme != "https" or not re.fullmatch(r"([\w-]+\.)+[a-z]{2,}", parts.netloc, re.ASCII):
                 broken.append(f"{target}: an external link begins with https:// and a host")
-        elif path not in known:
+        elif str(path) not in known:
             broken.append(f"{target}: there is no such file in the repository")
         elif fragment and path.suffix != ".md":
             broken.append(f"{target}: only headings keep their place; do not link to a line")
@@ -180,7 +180,7 @@ def test_a_broken_link_is_found(tmp_path, text):
     files = [tmp_path / name for name in ("page.md", "there.md", "other.md", "picture.png", "folder/file.py")]
     for file in files:
         file.parent.mkdir(exist_ok=True)
-        file.write_text("# そこ\n\n## There\n\n## There\n")
+        file.write_text("# そこ\n\n## There\n\n## There\n", "utf-8")
 
     def count_broken(text):
         files[0].write_text(f"# Here is `code`\n\n{text}\n", "utf-8")

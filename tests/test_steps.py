@@ -50,6 +50,8 @@ NARROW = {
 # Run by a child in which the answer's framework is imported, as well as here for PyTorch.
 COLLECT = """
 import sys
+import tempfile
+from pathlib import Path
 import numpy as np
 from convert_weights import get_weights
 
@@ -84,6 +86,11 @@ if hasattr(answer, "predict"):
     found["logits"] = answer.predict(network, images, options)
 else:
     found["loss on others"] = answer.evaluate(network, images, targets, options)
+with tempfile.TemporaryDirectory() as folder:
+    answer.save_weights(network, Path(folder))
+    other = answer.build_network(np.random.default_rng(9), options)
+    answer.load_weights(other, Path(folder))
+found |= {f"read {name}": array for name, array in copy(other).items()}
 """
 CHILD = f"""
 import sys
@@ -151,6 +158,18 @@ def test_a_few_steps_are_those_of_pytorch(collect, case, framework):
     print(f"\n{case}, {framework}: {max(apart.values()):.1e}")
     bound = BOUNDS.get((case, framework), BOUND)
     assert max(apart.values()) < bound, {name: value for name, value in apart.items() if value >= bound}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("case", ["bin_loss", "concat 2", "segnet", "digits_cnn", "graph_conv 3"])
+def test_what_is_saved_is_what_is_read(collect, case, framework):
+    """Bit for bit, the running averages of batch norm too."""
+    found = collect(case, framework)
+    trained = {name[8:]: array for name, array in found.items() if name.startswith("trained ")}
+    assert trained.keys() == {name[5:] for name in found if name.startswith("read ")}
+    for name, array in trained.items():
+        assert np.array_equal(found[f"read {name}"], array), name
+        assert not np.array_equal(array, found[f"drawn {name}"]), name
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -111,6 +111,11 @@ def shorten(text):
     return text.replace(f"{ROOT}{os.sep}", "").replace(f"{home}{os.sep}", f"~{os.sep}")
 
 
+def quote(words):
+    """The words of a command as one line for the shell of this system."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
 def last_line(stderr):
     """The last line that is not blank, of the bytes that a process wrote to stderr; '' where there is none."""
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stderr.decode("utf-8", errors="replace"))
@@ -342,7 +347,7 @@ def describe_results(exercise, results, options):
         sentences = [f"In mIoU {here} lie {distance} apart."]
         if options.data and options.data.is_dir():  # the benchmark trains on data folders alone
             arguments = ["--frameworks", "pytorch", "--keep"] if own_data else ["--data", str(options.data)]
-            command = shlex.join(["python", "benchmarks/seeds.py", "--exercises", exercise.name, *arguments])
+            command = quote(["python", "benchmarks/seeds.py", "--exercises", exercise.name, *arguments])
             sentences.append(f"How much it varies with the seed alone, `{shorten(command)}` measures.")
         return [" ".join(sentences)]
     low, high, seeds = min(spread["miou"]), max(spread["miou"]), spread["seeds"]
@@ -580,7 +585,7 @@ def draw_comparison(title, sentences, curves, grid):
 
 
 def write_whole(path, content):
-    """Write bytes aside and rename, so that whoever opens the file never sees half of it."""
+    """Write bytes to a file beside and rename it, so that whoever opens the file never sees half of it."""
     part = path.with_name(f"{path.name}.part")
     part.write_bytes(content)
     part.replace(path)
@@ -741,7 +746,7 @@ def state_facts(options, results, arguments):
     data = shorten(str(options.data)) if options.data else "the answers' own"
     facts += [("data", data), ("machine", machine)]
     facts += [("date", datetime.datetime.now().strftime("%Y-%m-%d %H:%M"))]
-    return facts, shorten(shlex.join(["python", "tools/compare.py", *arguments]))
+    return facts, shorten(quote(["python", "tools/compare.py", *arguments]))
 
 
 def main(arguments):

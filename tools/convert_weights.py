@@ -12,6 +12,7 @@ by the answer's own functions, in a process of its own; between them the numbers
 
 import argparse
 import json
+import os
 import re
 import shlex
 import signal
@@ -259,8 +260,9 @@ def main():
             if child.returncode:
                 sys.exit(child.returncode)
     script = answer_path(exercise, framework)
-    command = shlex.join([sys.executable, str(script), "--test", "--out", str(target), *arguments])
-    print(f"Written to {target}/; try it: {command}")
+    command = [sys.executable, str(script), "--test", "--out", str(target), *arguments]
+    quoted = subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
+    print(f"Written to {target}/; try it: {quoted}")
 
 
 if __name__ == "__main__":

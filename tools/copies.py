@@ -327,7 +327,7 @@ class Answers:
                     print(f"{show(answer.path)}: {piece.name} is now as in {original.path.name}")
             if done:
                 part = answer.path.with_name(f".part-{answer.path.name}")
-                part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+                part.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
                 part.replace(answer.path)
 
 
@@ -338,7 +338,7 @@ def has(answer, name, text):
 
 def show(path):
     """Return a path as messages show it: below the repository where it lies there."""
-    return path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path
+    return path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else path
 
 
 def stop(message):

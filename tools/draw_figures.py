@@ -183,6 +183,8 @@ def main():
     options = parser.parse_args()
     if options.jobs < 1:
         stop(f"--jobs {options.jobs}: give a number from 1 up")
+    if options.jobs > 1 and not hasattr(os, "sched_setaffinity"):
+        stop(f"--jobs {options.jobs}: only Linux gives each run a core of its own: leave it out")
     if not options.exercises.split() or not options.frameworks.split():
         stop("--exercises and --frameworks: name at least one of each")
     try:

@@ -477,7 +477,7 @@ def fill(path, repository):
             if done is None or read_marker(lines[done]) != ["end"]:
                 raise WrongMarker("the marker has no <!-- end -->: write one below it, on a line of its own")
         except WrongMarker as error:
-            raise WrongMarker(f"{path.relative_to(repository)}:{number + 1}: {error}") from error
+            raise WrongMarker(f"{path.relative_to(repository).as_posix()}:{number + 1}: {error}") from error
         if region is None:
             filled += lines[number + 1 : done + 1]
             done += 1
@@ -505,13 +505,13 @@ def main(repository=REPOSITORY):
     try:
         outcomes = {path: fill(path, repository) for path in paths}
         for path, (text, stale, waiting) in outcomes.items():
-            where = path.relative_to(repository)
+            where = path.relative_to(repository).as_posix()
             lines = [(number, f"{words!r} is stale: run python tools/fill_lessons.py") for number, words in stale]
             for number, message in sorted([*waiting, *(lines if options.check else [])]):
                 print(f"{where}:{number}: {message}")
             if stale and not options.check:
                 part = path.with_name(f".part-{path.name}")
-                part.write_text(text, encoding="utf-8")
+                part.write_text(text, encoding="utf-8", newline="\n")
                 part.replace(path)
                 print(f"filled {where}")
         wrong = any(waiting or (stale and options.check) for _, stale, waiting in outcomes.values())

@@ -135,6 +135,8 @@ def run(command, repository):
     # Without .pyc files: a fault of the same length, planted within a second, would be taken for the file before it.
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTHONPATH", None)
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        environment.setdefault(name, "1")  # the tests are small, and more threads than cores are slow
     try:
         return subprocess.run(
             [sys.executable, *command],

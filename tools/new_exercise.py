@@ -130,7 +130,7 @@ def write_all(files):
     parts = {path: path.with_name(f".part-{path.name}") for path in files}
     try:
         for path, part in parts.items():
-            part.write_text(files[path], encoding="utf-8")
+            part.write_text(files[path], encoding="utf-8", newline="\n")
         read_exercises(parts[EXERCISES])  # raises, while nothing is in its place yet, where the entry does not fit
         for path, part in parts.items():
             part.replace(path)
@@ -156,7 +156,7 @@ def main():
     except (OSError, ValueError, SyntaxError) as error:
         stop(error)
     print(f"Exercise {number}, {options.name}, is now as {exercise.name}:")
-    print(*(f"  {path.relative_to(REPOSITORY)}" for path in files), sep="\n")
+    print(*(f"  {path.relative_to(REPOSITORY).as_posix()}" for path in files), sep="\n")
     lesson = Path(options.subject.folder, "README.md")
     print(f"""What is left to do:
   1. Write what is new in the four answers, and name it after "New here" in their docstrings: tools/copies.py tells

@@ -64,5 +64,5 @@ def read_results(path=RESULTS):
 def write_results(path, results):
     """Write results, of the shape that read_results returns, whole or not at all."""
     part = path.with_name(f".part-{path.name}")
-    part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8", newline="\n")
     part.replace(path)

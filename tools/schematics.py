@@ -815,9 +815,9 @@ def write_figure(name, folder=ASSETS, figures=FIGURES):
     path = folder / f"{name}.svg"
     with matplotlib.style.context(STYLE):
         figure = figures[name]()
-        aside = path.with_name(f".part-{path.name}")  # a figure is whole or absent
-        figure.savefig(aside, format="svg", metadata={"Date": None, "Creator": None})
-        aside.replace(path)
+        part = path.with_name(f".part-{path.name}")  # a figure is whole or absent
+        figure.savefig(part, format="svg", metadata={"Date": None, "Creator": None})
+        part.replace(path)
     return path
 
 
