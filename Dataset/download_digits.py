@@ -26,7 +26,7 @@ import tarfile
 from pathlib import Path
 
 if __name__ == "__main__":  # Ctrl-C ends it in one line, during the imports that follow, too
-    signal.signal(signal.SIGINT, lambda *_: sys.exit("download_digits.py: interrupted"))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(print("download_digits.py: interrupted", file=sys.stderr) or 130))
 
 import numpy as np
 import pooch

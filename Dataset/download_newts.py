@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":  # Ctrl-C ends it in one line, during the imports that follow, too
-    signal.signal(signal.SIGINT, lambda *_: sys.exit("download_newts.py: interrupted"))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(print("download_newts.py: interrupted", file=sys.stderr) or 130))
 
 import pooch
 import requests

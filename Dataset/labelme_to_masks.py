@@ -126,7 +126,12 @@ def find_files(folder):
     images or two JSON files have one name.
     """
     images, labels, others = {}, {}, {}
-    for path in sorted(Path(parent, file) for parent, _, files in os.walk(folder, followlinks=True) for file in files):
+
+    def refuse(error):
+        raise error
+
+    walk = os.walk(folder, onerror=refuse, followlinks=True)  # it would pass over what may not be read
+    for path in sorted(Path(parent, file) for parent, _, files in walk for file in files):
         below = path.relative_to(folder)
         if any(part.startswith(".") for part in below.parts):
             continue
@@ -144,7 +149,11 @@ def find_labels(split):
     Returns [(path of the JSON, path of the mask to write, height, width of the image in pixels)]. Raises LabelError
     where an image has neither JSON nor mask, a JSON has no image or two, or an image cannot be read.
     """
+    if not (split / "images").is_dir():
+        return []
     images, labels, others = find_files(split / "images")
+    masks = find_files(split / "seg_images")[0] if (split / "seg_images").is_dir() else {}
+    masks = {name.lower() for name in masks}  # as the answers pair them
     for name in sorted(labels.keys() - images.keys()):
         if name in others:
             raise LabelError(f"{others[name]}: is neither .jpg nor .png: save it as one of them; its JSON stays right")
@@ -158,7 +167,7 @@ def find_labels(split):
             if image is None:
                 raise LabelError(f"{path}: not an image that can be read: save it again as JPEG or PNG")
             found.append((labels[name], mask_path, *image.shape[:2]))
-        elif not mask_path.exists():
+        elif name.lower() not in masks:
             raise LabelError(f"{path}: not labelled yet: draw its newts in labelme, or move it out of the folder")
     return found
 

@@ -159,7 +159,7 @@ def write_newts(folder):
         if part == "train":
             picture, mask = draw(20, 90, MADARA, red=128)
             alpha = np.full((20, 90, 1), 255, np.uint8)
-            write(images / "madara" / "clear.png", encode(".png", np.dstack([picture, alpha // 2])))
+            write(images / "madara" / "clear.png", encode(".png", np.dstack([picture, alpha])))
             write(masks / "madara" / "clear.png", encode(".png", np.dstack([mask, alpha])))
             picture, mask = draw(8, 8, AKAHARA)
             write(images / "small.PNG", encode(".png", picture))

@@ -13,6 +13,8 @@ SCRIPTS = {  # and a library that each imports
     "Dataset/download_newts.py": "pooch",
     "Dataset/download_digits.py": "pooch",
     "Dataset/labelme_to_masks.py": "cv2",
+    "Dataset/draw_voc.py": "cv2",
+    "Dataset/download_voc.py": "requests",
     "tools/compare.py": "cv2",
     "tools/convert_weights.py": "numpy",
 }

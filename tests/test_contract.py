@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import unicodedata
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -314,17 +315,17 @@ def no_images(folder):
 
 def image_without_mask(folder):
     (folder / "seg_images/akahara/grey.png").unlink()
-    return "grey.jpeg: has no mask in seg_images/: add akahara/grey there"
+    return "grey.jpeg: has no mask in seg_images/: add akahara/grey.png there"
 
 
 def mask_without_image(folder):
     (folder / "images/akahara/grey.jpeg").unlink()
-    return "grey.png: has no image in images/: add akahara/grey there"
+    return "grey.png: has no image in images/: add akahara/grey.png there"
 
 
 def image_of_another_kind(folder):
     (folder / "images/akahara/grey.jpeg").rename(folder / "images/akahara/Grey.bmp")
-    return "Grey.bmp: is neither .jpg nor .png: save it as one of them"
+    return "grey.png: has no image in images/, but Grey.bmp: add akahara/grey.png there"
 
 
 def no_image_at_all(folder):
@@ -389,12 +390,24 @@ def grey_of_16_bits(folder):
     return "grey.jpeg: it has more than 8 bits per channel"
 
 
-def not_to_be_read(folder):
-    """A folder that may not be read is no empty one. (Made a loop here, since root may read everything.)"""
-    if os.name == "nt":
-        pytest.skip("there a path may become too long before it leads through too many links")
+def linked_in_a_circle(folder):
     link(folder / "images/akahara/again", folder / "images")
     return f"{folder / 'images'}: links in it lead to the same image twice: remove one"
+
+
+def transparent_image(folder):
+    """Where it is erased an image keeps colours that nobody sees."""
+    (folder / "images/akahara/grey.jpeg").unlink()
+    pixels = np.dstack([draw(64, 64, AKAHARA)[0], np.full((64, 64), 255, np.uint8)])
+    pixels[:8, :, 3] = 0
+    write(folder / "images/akahara/grey.png", encode(".png", pixels))
+    return "grey.png: has transparent pixels, whose colours nobody has seen"
+
+
+def images_of_another_kind_alone(folder):
+    shutil.rmtree(folder / "images")
+    write(folder / "images/one.bmp", b"")
+    return f"{folder / 'images'}: no .jpg or .png file here, but {folder / 'images/one.bmp'}: --data takes"
 
 
 def same_name(folder):
@@ -405,7 +418,7 @@ def same_name(folder):
 
 WRONG_DATA = (no_such_folder, no_images, image_without_mask, mask_without_image, no_image_at_all, cut_off, cut_off_png)
 WRONG_DATA += (other_size, turned_image, jpeg_mask, unknown_colour, transparent_mask, mask_of_16_bits, grey_of_16_bits)
-WRONG_DATA += (same_name, not_to_be_read, image_of_another_kind)
+WRONG_DATA += (same_name, linked_in_a_circle, image_of_another_kind, transparent_image, images_of_another_kind_alone)
 
 
 @pytest.mark.parametrize("exercise", ["bin_dataset", "semaseg_test", "unet"])
@@ -440,11 +453,17 @@ def test_files_that_are_passed_over_are_told(tmp_path, capsys):
     assert told.out.startswith("passed over, being neither .jpg nor .png: ") and "one.heic and 2 more" in told.out
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read every folder")
-def test_a_folder_that_may_not_be_read_is_told(tmp_path, capsys):
-    folder = write_newts(tmp_path / "data") / "train"
-    (folder / "images/akahara").chmod(0)
-    assert "akahara" in stopped(capsys, pytorch("bin_test").load_newts, folder, 16)
+def test_a_folder_that_may_not_be_read_is_told(tmp_path, capsys, monkeypatch):
+    folder, scandir = write_newts(tmp_path / "data") / "train", os.scandir
+
+    def refuse(path):
+        if Path(path).name == "akahara":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root may read every folder
+    line = stopped(capsys, pytorch("bin_test").load_newts, folder, 16)
+    assert "Permission denied" in line and "akahara" in line and "that you may read" in line
 
 
 def test_names_in_letters_that_the_terminal_lacks(fork, tmp_path, newts):
@@ -576,7 +595,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 def test_a_full_disk_is_told(attempt, tmp_path, framework):
     """A file that may not grow is as on a full disk, but for the name of the error."""
     script, result = attempt("concat", framework, before=FULL)
-    place = "" if framework == "tensorflow" else os.path.join("out", WEIGHTS[framework][-1])
+    place = "TMPDIR" if framework == "tensorflow" else os.path.join("out", WEIGHTS[framework][-1])
     assert is_one_line(result, script, place, "another folder")
     assert not list_files(tmp_path)
 
@@ -622,6 +641,67 @@ def test_testing_with_saved_weights(run, attempt, tmp_path, framework):
         assert (out / path.relative_to(first)).read_bytes() == path.read_bytes()
     script, result = attempt("bin_test", framework, "--test", "--out", out.name, "--size", 64)
     assert is_one_line(result, script, "--size 64: the weights in", "were trained with 32: give the same")
+
+
+@pytest.mark.parametrize("exercise", ["bin_test", "digits_cnn"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"options": null}', '{"options": 3}', '{"answer": "01_bin_dataset']
+)
+def test_metrics_that_training_did_not_write_are_told(tmp_path, capsys, exercise, content):
+    path = tmp_path / "metrics.json"
+    path.write_text(content)
+    line = stopped(capsys, pytorch(exercise).read_metrics, path)
+    assert f"{path}: not what training writes" in line
+    path.unlink()
+    assert pytorch(exercise).read_metrics(path) == {"options": {}}
+
+
+def test_another_run_into_the_same_folder_is_noticed(attempt, tmp_path):
+    """It writes while this one tests: the numbers would belong to other weights."""
+    other = """
+import json
+measure = json.dumps
+def dumps(metrics, **options):
+    if "miou" in metrics:
+        raise SystemExit("written over")
+    return measure(metrics, **options)
+import PIL.Image
+save = PIL.Image.Image.save
+def write_over(image, path, *arguments):
+    open("out/metrics.json", "w").write("{}")
+    return save(image, path, *arguments)
+PIL.Image.Image.save = write_over
+json.dumps = dumps
+"""
+    script, result = attempt("bin_test", "pytorch", before=other)
+    assert is_one_line(result, script, "metrics.json: another run has written there meanwhile")
+    assert (tmp_path / "out/metrics.json").read_text() == "{}"
+
+
+def test_images_of_earlier_runs_are_told(attempt, tmp_path):
+    _, first = attempt("bin_test", "pytorch")
+    assert first.stdout.splitlines()[-1] == "All is in out/"
+    (tmp_path / "out/pictures/old.png").write_bytes(b"")
+    (tmp_path / "out/pictures/.part-1-old.png").write_bytes(b"")
+    _, again = attempt("bin_test", "pytorch", "--test")
+    assert again.stdout.splitlines()[-1] == "All is in out/; 1 images in pictures/ are of earlier runs"
+
+
+@by_framework
+def test_a_batch_of_which_batch_norm_sees_one_value_is_refused(attempt, tmp_path, framework):
+    """PyTorch would raise, and a variance by N - 1 divide by 0."""
+    script, result = attempt("unetlike", framework, "--batch", 1, "--size", 16)
+    assert is_one_line(result, script, "--batch 1: ", "give a larger one")
+    _, result = attempt("unetlike", framework, "--batch", 1, "--size", 32, "--iterations", 1)
+    assert result.returncode == 0, result.stderr
+    assert np.isfinite(read_json(tmp_path / "out/metrics.json")["miou"])
+
+
+def test_an_answer_runs_in_a_folder_right_below_the_root(monkeypatch, capsys):
+    answer = pytorch("bin_test")
+    monkeypatch.setattr(answer, "__file__", os.path.abspath("/app/03_bin_test_pytorch.py"))
+    monkeypatch.setattr(sys, "argv", ["03_bin_test_pytorch.py", "--device", "cpu"])
+    assert answer.read_options().data == Path(os.path.abspath("/Dataset"))
 
 
 # The weights of one network given to another: the last layer is smaller, a layer is too many, a layer is missing.

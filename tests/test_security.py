@@ -1,10 +1,11 @@
 """A file that somebody else made must not run code: each is read by what refuses to.
 
 PyTorch's weights by torch.load with weights_only, Chainer's and the digits by np.load, which refuses pickles by
-default; Keras's and TensorFlow's hold arrays alone.
+default. The formats of Keras's weights (HDF5) and of TensorFlow's checkpoints hold arrays, and have no place for code.
 """
 
 import json
+import os
 import pickle
 import zipfile
 
@@ -66,9 +67,12 @@ def test_the_files_would_run_their_code_if_read_carelessly(tmp_path, monkeypatch
     assert (tmp_path / "was_run").exists()
 
 
-@pytest.mark.parametrize("answer", ["../../evil_pytorch", "evil_pytorch", "/tmp/03_bin_test_pytorch", ["03"], None])
+@pytest.mark.parametrize("answer", ["absolute", "relative", "name", ["03"], None])
 def test_converting_takes_no_answer_that_a_folder_names(tmp_path, answer):
     """What metrics.json says is given by whoever made the folder: only the project's own answers are run."""
+    evil = tmp_path / "evil_pytorch"  # a path that leads from the folder of the answers to it, and the name alone
+    relative = os.path.relpath(evil, ANSWERS["bin_test", "pytorch"].parent)
+    answer = {"absolute": str(evil), "relative": relative, "name": evil.name}.get(str(answer), answer)
     (tmp_path / "evil_pytorch.py").write_text("open('was_run', 'w')\n")
     (tmp_path / "run").mkdir()
     write_pickle(tmp_path / "run/weights.pt")

@@ -25,11 +25,12 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
 if __name__ == "__main__":  # Ctrl-C ends it in one line, during the imports that follow, too
-    signal.signal(signal.SIGINT, lambda *_: sys.exit("compare.py: interrupted"))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(print("compare.py: interrupted", file=sys.stderr) or 130))
 
 import cv2
 import jinja2
@@ -376,12 +377,17 @@ def read_image(path, flags=cv2.IMREAD_COLOR):
 
 
 def list_images(folder):
-    """Image files below a folder, hidden ones passed over: {path below it in lower case without suffix: path}."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    """Image files below a folder, hidden ones passed over, as the answers name them: {name: path}.
+
+    A name is the path below the folder in lower case, composed (NFC), without suffix.
+    """
+    walk = os.walk(folder, followlinks=True)
+    files = sorted(Path(parent, file) for parent, _, files in walk for file in files)
     return {
-        path.relative_to(folder).with_suffix("").as_posix().lower(): path
+        unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix().lower()): path
         for path in files
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png")
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     }
 
 
@@ -586,9 +592,14 @@ def draw_comparison(title, sentences, curves, grid):
 
 def write_whole(path, content):
     """Write bytes to a file beside and rename it, so that whoever opens the file never sees half of it."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_comparison(options, results, facts, command):

@@ -68,10 +68,7 @@ def read_metrics(folder):
 
 
 def list_arguments(exercise, network_options):
-    """Return the command line of those of the options {option: [values]} that are not an answer's own defaults.
-
-    An answer writes values by default as (7, 5) and the same, typed, as [7, 5], and its --test tells the two apart.
-    """
+    """Return the command line of those of the options {option: [values]} that are not an answer's own defaults."""
     arguments = []
     for name, values in network_options.items():
         if values != exercise.network_options[name][0].split():

@@ -16,9 +16,13 @@ def main():
         print(__doc__.strip())
         raise SystemExit(0 if len(sys.argv) > 1 else 2)
     sys.argv = sys.argv[1:]
-    answer = load_answer(sys.argv[0])
-    answer.FLOAT = "float64"
-    answer.main()
+    try:
+        answer = load_answer(sys.argv[0])
+        answer.FLOAT = "float64"
+        answer.main()
+    except (OSError, AttributeError, ImportError, SyntaxError) as error:  # AttributeError: of a file that is no script
+        print(f"double_precision.py: {sys.argv[0]}: {error}: give the path of an answer", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import argparse
 import difflib
 import importlib.util
 import re
+import signal
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,7 +163,11 @@ def load_answer(path: Path | str) -> ModuleType:
     """
     specification = importlib.util.spec_from_file_location(Path(path).stem, path)
     answer = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(answer)
+    handler = signal.getsignal(signal.SIGINT)  # an answer sets its own, for when it runs alone
+    try:
+        specification.loader.exec_module(answer)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     return answer
 
 

@@ -1,16 +1,16 @@
 """Plant the faults of tests/mutations/ one at a time, and tell which of them the tests miss.
 
-    python tools/mutants.py [--only "newts shift_of_the_mask"] [--jobs 2] [--first]
+    python tools/mutants.py [--only "newts pytorch_no_momentum"] [--jobs 2] [--first]
 
 A mutation is a table of a TOML file; the file's name is its kind, the table's its name:
 
     [images_as_bgr]
-    does = "The images are fed as BGR."            # one line
+    does = "Images are fed as BGR."                # one line
     file = "Question_semaseg/answers/01_bin_dataset_pytorch.py"
-    old = 'image, target = np.array('              # stands in the file exactly once
-    new = 'image, target = np.asarray('
-    tests = ["tests/test_pieces.py::test_red_is_the_first_channel"]    # node ids of pytest, some of which must fail
-    survives = "..."                               # only where no test can tell, and why
+    old = 'cv2.resize(image, (size, size)'         # stands in the file exactly once
+    new = 'cv2.resize(image[..., ::-1], (size, size)'
+    tests = ["tests/test_pieces.py::test_..."]     # node ids of pytest, one of which must fail
+    survives = "..."                               # only where no test can tell it from what is right, and why
 
 Each is planted in a copy of the repository: of the files that git tracks, or would. In an answer it must stand in the
 piece that teaches it, for tools/copies.py --fix carries it to every copy of that piece. Caught is what makes an
@@ -35,7 +35,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MUTATIONS = REPOSITORY / "tests/mutations"
-LONGEST = 600  # seconds that the tests of a mutation may take
+LONGEST = 300  # seconds that the tests of a mutation may take
 KEYS = {"does": str, "file": str, "old": str, "new": str, "tests": list, "survives": str}
 # How the message of a failed test begins where an assertion failed: with its expression, its message, or pytest.fail's.
 ASSERTED = ("assert ", "AssertionError", "Failed: ")

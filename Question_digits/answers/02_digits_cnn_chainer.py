@@ -2,7 +2,7 @@
 Adam.
 
 New here: CLASSES, NUMBERS, LEARNING_RATE, CHANNELS, KEEP, TEST_SEED, TEST_EVERY, SHOWN, draw_dropout, Network,
-Convolution, he_normal, build_network, compute_loss, train, save_weights, load_weights, predict, evaluate,
+Convolution, he_normal, build_network, compute_loss, train, save_weights, load_weights, read_metrics, predict, evaluate,
 mean_digit_iou, measure, test, read_options, main. All else is as in 01_digits_dataset_chainer.py.
 """
 
@@ -231,6 +231,16 @@ def load_weights(network, out):
         stop(f"{path}: {wrong}: train first, without --test, or name the folder of the weights with --out")
 
 
+def read_metrics(path):
+    """Return what training wrote to metrics.json, or the same without content where there is no such file."""
+    try:
+        metrics = json.loads(path.read_text()) if path.exists() else {"options": {}}
+        dict(metrics["options"])
+    except (ValueError, KeyError, TypeError):
+        stop(f"{path}: not what training writes: train first, without --test, or name its folder with --out")
+    return metrics
+
+
 def predict(network, images, options):
     """Return the logits, (N, height, width, 1), of normalised images (N, height, width, 3)."""
     logits = []
@@ -352,8 +362,8 @@ def main():
     network = build_network(rng, options)
     if options.test:
         path = options.out / "metrics.json"
-        metrics = json.loads(path.read_text()) if path.exists() else {"options": {}}
-        for name in sorted({"channels", "neighbours", "order"} & metrics["options"].keys()):  # they shape the network
+        metrics = read_metrics(path)
+        for name in sorted({"channels", "neighbours", "order"} & metrics["options"].keys() & vars(options).keys()):
             given, trained = str(vars(options)[name]), metrics["options"][name]
             if given != trained:
                 stop(f"--{name} {given}: the weights in {options.out} were trained with {trained}: give the same")
@@ -385,7 +395,7 @@ if __name__ == "__main__":
     except OSError as error:  # a folder that may not be written, a full disk
         stop(f"{error}: fix that, or name another folder with --out")
     except Exception as error:
-        # Each framework says it in words of its own, but all speak of allocating.
-        if not isinstance(error, MemoryError) and "alloc" not in str(error).lower():
+        words = ("ut of memory", "to allocate", "OOM when")  # each framework says it in its own
+        if not isinstance(error, MemoryError) and not any(each in str(error) for each in words):
             raise
         stop("out of memory: give a smaller --batch or --pictures")

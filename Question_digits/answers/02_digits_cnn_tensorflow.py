@@ -2,8 +2,8 @@
 Adam.
 
 New here: CLASSES, NUMBERS, LEARNING_RATE, CHANNELS, KEEP, TEST_SEED, TEST_EVERY, SHOWN, draw_dropout, Network, Conv,
-build_network, compute_loss, train, save_weights, load_weights, predict, evaluate, mean_digit_iou, measure, test,
-read_options, main. All else is as in 01_digits_dataset_tensorflow.py.
+build_network, compute_loss, train, save_weights, load_weights, read_metrics, predict, evaluate, mean_digit_iou,
+measure, test, read_options, main. All else is as in 01_digits_dataset_tensorflow.py.
 """
 
 import argparse
@@ -221,7 +221,7 @@ def save_weights(network, out):
         try:
             tf.train.Checkpoint(network=network).write(f"{folder}/weights")
         except tf.errors.OpError as error:  # a full disk
-            raise OSError(f"{folder}: {error.message}") from None
+            raise OSError(f"{folder}, in the folder for temporary files (TMPDIR): {type(error).__name__}") from None
         (out / "weights.index").unlink(missing_ok=True)  # never an old index with new data
         for path in sorted(Path(folder).iterdir()):  # the data, then the index
             write_whole(out / path.name, lambda part, path=path: shutil.copy(path, part))
@@ -231,13 +231,26 @@ def load_weights(network, out):
     """Read into the network what save_weights wrote to out."""
     path = out / "weights.index"
     try:
-        with tempfile.TemporaryDirectory() as folder:  # TensorFlow cannot read from a path with a [ in it
+        # TensorFlow cannot read from a path with a [ in it; on Windows it may hold the copies open for longer.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             for part in out.glob("weights.*"):
                 shutil.copy(part, folder)
             tf.train.Checkpoint(network=network).read(f"{folder}/weights").assert_consumed()
+    except OSError:  # of the copies
+        raise
     except Exception:  # a damaged file raises whatever its first wrong byte leads to
         wrong = "not the weights of this network" if path.exists() else "no such file"
         stop(f"{path}: {wrong}: train first, without --test, or name the folder of the weights with --out")
+
+
+def read_metrics(path):
+    """Return what training wrote to metrics.json, or the same without content where there is no such file."""
+    try:
+        metrics = json.loads(path.read_text()) if path.exists() else {"options": {}}
+        dict(metrics["options"])
+    except (ValueError, KeyError, TypeError):
+        stop(f"{path}: not what training writes: train first, without --test, or name its folder with --out")
+    return metrics
 
 
 def predict(network, images, options):
@@ -360,8 +373,8 @@ def main():
     network = build_network(rng, options)
     if options.test:
         path = options.out / "metrics.json"
-        metrics = json.loads(path.read_text()) if path.exists() else {"options": {}}
-        for name in sorted({"channels", "neighbours", "order"} & metrics["options"].keys()):  # they shape the network
+        metrics = read_metrics(path)
+        for name in sorted({"channels", "neighbours", "order"} & metrics["options"].keys() & vars(options).keys()):
             given, trained = str(vars(options)[name]), metrics["options"][name]
             if given != trained:
                 stop(f"--{name} {given}: the weights in {options.out} were trained with {trained}: give the same")
@@ -393,7 +406,7 @@ if __name__ == "__main__":
     except OSError as error:  # a folder that may not be written, a full disk
         stop(f"{error}: fix that, or name another folder with --out")
     except Exception as error:
-        # Each framework says it in words of its own, but all speak of allocating.
-        if not isinstance(error, MemoryError) and "alloc" not in str(error).lower():
+        words = ("ut of memory", "to allocate", "OOM when")  # each framework says it in its own
+        if not isinstance(error, MemoryError) and not any(each in str(error) for each in words):
             raise
         stop("out of memory: give a smaller --batch or --pictures")

@@ -370,7 +370,7 @@ if __name__ == "__main__":
     except OSError as error:  # a folder that may not be written, a full disk
         stop(f"{error}: fix that, or name another folder with --out")
     except Exception as error:
-        # Each framework says it in words of its own, but all speak of allocating.
-        if not isinstance(error, MemoryError) and "alloc" not in str(error).lower():
+        words = ("ut of memory", "to allocate", "OOM when")  # each framework says it in its own
+        if not isinstance(error, MemoryError) and not any(each in str(error) for each in words):
             raise
         stop("out of memory: give a smaller --batch or --pictures")

@@ -45,7 +45,7 @@ def find_images(folder):
     The name is the path below the folder, in lower case, without suffix.
     """
     paths, others = {}, {}
-    wrong = "--data takes a folder with train/ and test/, all of which may be read"
+    wrong = "--data takes a folder with train/ and test/ that you may read"
     walk = os.walk(folder, onerror=lambda error: stop(f"{error}: {wrong}"), followlinks=True)
     for path in sorted(Path(parent, file) for parent, _, files in walk for file in files):
         name = path.relative_to(folder).with_suffix("").as_posix().lower()
@@ -59,7 +59,8 @@ def find_images(folder):
     if len({path.resolve() for path in paths.values()}) < len(paths):
         stop(f"{folder}: links in it lead to the same image twice: remove one")
     if not paths:
-        stop(f"{folder}: no .jpg or .png file here: --data takes a folder with train/ and test/")
+        found = f", but {next(iter(others))}" if others else ""
+        stop(f"{folder}: no .jpg or .png file here{found}: {wrong}")
     return paths, others
 
 
@@ -71,7 +72,17 @@ def open_image(path):
             raise ValueError("it has more than 8 bits per channel")
         return ImageOps.exif_transpose(image)
     except Exception as error:  # a damaged file raises whatever its first wrong byte leads to
-        stop(f"{path}: {error}: save it again as an 8-bit JPEG or PNG, or remove it, and its mask or image")
+        if getattr(error, "errno", None):  # it is not the file's content that is wrong
+            raise
+        stop(f"{path}: {error}: save it again as an 8-bit PNG of moderate size, or remove it, and its mask or image")
+
+
+def read_image(path):
+    """Return an image, (height, width, 3) uint8: red, green, blue."""
+    image = open_image(path)
+    if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
+        stop(f"{path}: has transparent pixels, whose colours nobody has seen: save it without transparency")
+    return np.array(image.convert("RGB"))
 
 
 def read_mask(path):
@@ -91,13 +102,12 @@ def load_newts(folder, size):
     (image_paths, others), (mask_paths, more) = find_images(folder / "images"), find_images(folder / "seg_images")
     others |= more
     for name in sorted(image_paths.keys() ^ mask_paths.keys()):
-        for path in (path for path, other in others.items() if other == name):
-            stop(f"{path}: is neither .jpg nor .png: save it as one of them")
         missing = "mask in seg_images/" if name in image_paths else "image in images/"
-        stop(f"{(image_paths | mask_paths)[name]}: has no {missing}: add {name} there, or remove this file")
+        missing += "".join(f", but {path.name}" for path, other in others.items() if other == name)
+        stop(f"{(image_paths | mask_paths)[name]}: has no {missing}: add {name}.png there, or remove this file")
     images, targets = [], []
     for name, path in image_paths.items():
-        image, target = np.array(open_image(path).convert("RGB")), read_mask(mask_paths[name])
+        image, target = read_image(path), read_mask(mask_paths[name])
         if image.shape[:2] != target.shape:
             sizes = f"is {target.shape} in size, its image, turned upright as its EXIF says, {image.shape[:2]}"
             stop(f"{mask_paths[name]}: {sizes}: make them the same")
@@ -170,7 +180,7 @@ def read_options():
     """Return the options of the command line; stop at one that makes no sense."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = stop
-    own_data, own_out = Path(__file__).resolve().parents[2] / "Dataset", Path("outputs", Path(__file__).stem)
+    own_data, own_out = Path(__file__, "../../../Dataset").resolve(), Path("outputs", Path(__file__).stem)
     parser.add_argument("--data", type=Path, default=own_data, help="folder with train/ and test/ (%(default)s)")
     parser.add_argument("--out", type=Path, default=own_out, help="folder for all that is written (%(default)s)")
     for name, (default, _, meaning) in NUMBERS.items():
@@ -204,7 +214,8 @@ def main():
     for part in ("train", "test"):
         names, images, targets = load_newts(options.data / part, options.size)
         for name, image, target in zip(tqdm(names, part), images, targets, strict=True):
-            panels = np.hstack([np.uint8(127.5 * (image + 1)), 2 * np.uint8(list(COLOURS.values()))[target]])
+            shown = np.uint8(np.rint(127.5 * (image + 1)))
+            panels = np.hstack([shown, 2 * np.uint8(list(COLOURS.values()))[target]])
             save_image(options.out / "pictures" / part / f"{name}.png", panels.repeat(4, axis=0).repeat(4, axis=1))
         shares = dict(zip(CLASSES, (np.bincount(targets.ravel(), minlength=3) / targets.size).tolist(), strict=True))
         metrics["pictures"][part], metrics["class_shares"][part] = len(names), shares
@@ -227,7 +238,7 @@ if __name__ == "__main__":
     except OSError as error:  # a folder that may not be written, a full disk
         stop(f"{error}: fix that, or name another folder with --data or --out")
     except Exception as error:
-        # Each framework says it in words of its own, but all speak of allocating.
-        if not isinstance(error, MemoryError) and "alloc" not in str(error).lower():
+        words = ("ut of memory", "to allocate", "OOM when")  # each framework says it in its own
+        if not isinstance(error, MemoryError) and not any(each in str(error) for each in words):
             raise
         stop("out of memory: give a smaller --batch or --size")

@@ -53,7 +53,7 @@ def find_images(folder):
     The name is the path below the folder, in lower case, without suffix.
     """
     paths, others = {}, {}
-    wrong = "--data takes a folder with train/ and test/, all of which may be read"
+    wrong = "--data takes a folder with train/ and test/ that you may read"
     walk = os.walk(folder, onerror=lambda error: stop(f"{error}: {wrong}"), followlinks=True)
     for path in sorted(Path(parent, file) for parent, _, files in walk for file in files):
         name = path.relative_to(folder).with_suffix("").as_posix().lower()
@@ -67,7 +67,8 @@ def find_images(folder):
     if len({path.resolve() for path in paths.values()}) < len(paths):
         stop(f"{folder}: links in it lead to the same image twice: remove one")
     if not paths:
-        stop(f"{folder}: no .jpg or .png file here: --data takes a folder with train/ and test/")
+        found = f", but {next(iter(others))}" if others else ""
+        stop(f"{folder}: no .jpg or .png file here{found}: {wrong}")
     return paths, others
 
 
@@ -79,7 +80,17 @@ def open_image(path):
             raise ValueError("it has more than 8 bits per channel")
         return ImageOps.exif_transpose(image)
     except Exception as error:  # a damaged file raises whatever its first wrong byte leads to
-        stop(f"{path}: {error}: save it again as an 8-bit JPEG or PNG, or remove it, and its mask or image")
+        if getattr(error, "errno", None):  # it is not the file's content that is wrong
+            raise
+        stop(f"{path}: {error}: save it again as an 8-bit PNG of moderate size, or remove it, and its mask or image")
+
+
+def read_image(path):
+    """Return an image, (height, width, 3) uint8: red, green, blue."""
+    image = open_image(path)
+    if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
+        stop(f"{path}: has transparent pixels, whose colours nobody has seen: save it without transparency")
+    return np.array(image.convert("RGB"))
 
 
 def read_mask(path):
@@ -99,13 +110,12 @@ def load_newts(folder, size):
     (image_paths, others), (mask_paths, more) = find_images(folder / "images"), find_images(folder / "seg_images")
     others |= more
     for name in sorted(image_paths.keys() ^ mask_paths.keys()):
-        for path in (path for path, other in others.items() if other == name):
-            stop(f"{path}: is neither .jpg nor .png: save it as one of them")
         missing = "mask in seg_images/" if name in image_paths else "image in images/"
-        stop(f"{(image_paths | mask_paths)[name]}: has no {missing}: add {name} there, or remove this file")
+        missing += "".join(f", but {path.name}" for path, other in others.items() if other == name)
+        stop(f"{(image_paths | mask_paths)[name]}: has no {missing}: add {name}.png there, or remove this file")
     images, targets = [], []
     for name, path in image_paths.items():
-        image, target = np.array(open_image(path).convert("RGB")), read_mask(mask_paths[name])
+        image, target = read_image(path), read_mask(mask_paths[name])
         if image.shape[:2] != target.shape:
             sizes = f"is {target.shape} in size, its image, turned upright as its EXIF says, {image.shape[:2]}"
             stop(f"{mask_paths[name]}: {sizes}: make them the same")
@@ -277,7 +287,7 @@ def save_weights(network, out):
         try:
             tf.train.Checkpoint(network=network).write(f"{folder}/weights")
         except tf.errors.OpError as error:  # a full disk
-            raise OSError(f"{folder}: {error.message}") from None
+            raise OSError(f"{folder}, in the folder for temporary files (TMPDIR): {type(error).__name__}") from None
         (out / "weights.index").unlink(missing_ok=True)  # never an old index with new data
         for path in sorted(Path(folder).iterdir()):  # the data, then the index
             write_whole(out / path.name, lambda part, path=path: shutil.copy(path, part))
@@ -287,13 +297,26 @@ def load_weights(network, out):
     """Read into the network what save_weights wrote to out."""
     path = out / "weights.index"
     try:
-        with tempfile.TemporaryDirectory() as folder:  # TensorFlow cannot read from a path with a [ in it
+        # TensorFlow cannot read from a path with a [ in it; on Windows it may hold the copies open for longer.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             for part in out.glob("weights.*"):
                 shutil.copy(part, folder)
             tf.train.Checkpoint(network=network).read(f"{folder}/weights").assert_consumed()
+    except OSError:  # of the copies
+        raise
     except Exception:  # a damaged file raises whatever its first wrong byte leads to
         wrong = "not the weights of this network" if path.exists() else "no such file"
         stop(f"{path}: {wrong}: train first, without --test, or name the folder of the weights with --out")
+
+
+def read_metrics(path):
+    """Return what training wrote to metrics.json, or the same without content where there is no such file."""
+    try:
+        metrics = json.loads(path.read_text()) if path.exists() else {"options": {}}
+        dict(metrics["options"])
+    except (ValueError, KeyError, TypeError):
+        stop(f"{path}: not what training writes: train first, without --test, or name its folder with --out")
+    return metrics
 
 
 def predict(network, images, options):
@@ -331,7 +354,7 @@ def test(network, names, images, targets, options):
     predictions = predict_augmented(network, images, options).argmax(axis=3)  # (N, height, width)
     colours = np.uint8(list(COLOURS.values()))
     for name, image, target, prediction in zip(names, images, targets, predictions, strict=True):
-        panels = np.hstack([np.uint8(127.5 * (image + 1)), 2 * colours[target], 2 * colours[prediction]])
+        panels = np.hstack([np.uint8(np.rint(127.5 * (image + 1))), 2 * colours[target], 2 * colours[prediction]])
         save_image(options.out / "pictures" / f"{name}.png", panels.repeat(4, axis=0).repeat(4, axis=1))
         save_image(options.out / "predictions" / f"{name}.png", colours[prediction])
     measures = measure(predictions, targets)
@@ -367,7 +390,7 @@ def read_options():
     """Return the options of the command line; stop at one that makes no sense."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = stop
-    own_data, own_out = Path(__file__).resolve().parents[2] / "Dataset", Path("outputs", Path(__file__).stem)
+    own_data, own_out = Path(__file__, "../../../Dataset").resolve(), Path("outputs", Path(__file__).stem)
     parser.add_argument("--test", action="store_true", help="only test, with the weights that training saved")
     parser.add_argument("--data", type=Path, default=own_data, help="folder with train/ and test/ (%(default)s)")
     parser.add_argument("--out", type=Path, default=own_out, help="folder for all that is written (%(default)s)")
@@ -380,6 +403,8 @@ def read_options():
     for name, (_, allowed, _) in NUMBERS.items():
         if vars(options)[name] not in allowed:
             stop(f"--{name} {vars(options)[name]}: give {allowed.start} to {allowed[-1]}, in steps of {allowed.step}")
+    if not options.test and options.batch * (options.size // NUMBERS["size"][1].step) ** 2 == 1:
+        stop("--batch 1: at this --size the deepest batch norm would see one value of each channel: give a larger one")
     if not 0 < options.lr < math.inf:
         stop(f"--lr {options.lr}: give a number above 0, such as {LEARNING_RATE}")
     set_up(options)
@@ -407,7 +432,7 @@ def main():
     network = build_network(rng, options)
     path = options.out / "metrics.json"
     if options.test:
-        metrics = json.loads(path.read_text()) if path.exists() else {"options": {}}
+        metrics = read_metrics(path)
         for name in sorted({"poolings", "size", "upsampling"} & metrics["options"].keys() & vars(options).keys()):
             given, trained = str(vars(options)[name]), metrics["options"][name]
             if given != trained:
@@ -423,9 +448,14 @@ def main():
         metrics = {"answer": Path(__file__).stem, "final_loss": losses[-1]}
         metrics["options"] = {name: str(value) for name, value in vars(options).items()}
         write_whole(path, lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
+    before = path.exists() and path.read_bytes()
     metrics |= test(network, *newts["test"], options)
+    if before != (path.exists() and path.read_bytes()):
+        stop(f"{path}: another run has written there meanwhile: run this one again, with an --out of its own")
     write_whole(path, lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
-    print(f"All is in {options.out}/")
+    pictures = list((options.out / "pictures").rglob("[!.]*.png"))
+    old = len(pictures) - len(newts["test"][0]) if pictures else 0
+    print(f"All is in {options.out}/" + (f"; {old} images in pictures/ are of earlier runs" if old else ""))
 
 
 if __name__ == "__main__":
@@ -436,7 +466,7 @@ if __name__ == "__main__":
     except OSError as error:  # a folder that may not be written, a full disk
         stop(f"{error}: fix that, or name another folder with --data or --out")
     except Exception as error:
-        # Each framework says it in words of its own, but all speak of allocating.
-        if not isinstance(error, MemoryError) and "alloc" not in str(error).lower():
+        words = ("ut of memory", "to allocate", "OOM when")  # each framework says it in its own
+        if not isinstance(error, MemoryError) and not any(each in str(error) for each in words):
             raise
         stop("out of memory: give a smaller --batch or --size")
