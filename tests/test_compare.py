@@ -702,7 +702,8 @@ def test_a_terminal_sees_the_bar_as_it_moves(tmp_path):
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium; tests that need it are skipped where there is none."""
-    api = pytest.importorskip("playwright.sync_api")
+    import playwright.sync_api as api
+
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not path:
         pytest.skip("no Chromium")

@@ -395,7 +395,8 @@ def test_what_is_typed_about_the_bundled_newts_is_so(path):
 @by_language
 def test_what_is_typed_about_poolings_is_so(path):
     """How far a logit sees with two and three poolings, and that the sizes are multiples of 2 to the power of them."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     answer = load_answer(answer_path("transposeconv", "pytorch"))
     seen = {}
     for poolings in answer.NUMBERS["poolings"][1]:
