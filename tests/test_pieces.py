@@ -79,24 +79,24 @@ def save_turned(path, image, orientation):
 
 
 def test_kinds_of_files(tmp_path):
-    """Grey, palette, transparent, turned and CMYK images, and masks with a palette or opaque alpha."""
+    """Grey, palette, turned and CMYK images, and images and masks with a palette or an opaque alpha."""
     picture, mask = np.full((16, 16, 3), 60, np.uint8), np.zeros((16, 16, 3), np.uint8)
     picture[:8], mask[:8] = (200, 40, 40), AKAHARA
     images, masks = tmp_path / "images", tmp_path / "seg_images"
-    for name in ("grey", "palette", "transparent", "turned", "cmyk", "jpeg"):
+    for name in ("grey", "palette", "opaque", "turned", "cmyk", "jpeg"):
         write_pair(tmp_path, picture, mask, name)
     write(images / "grey.png", encode(".png", picture[..., :1]))
     Image.fromarray(picture).quantize(4).save(images / "palette.png")
-    Image.fromarray(np.dstack([picture, np.full((16, 16), 9, np.uint8)])).save(images / "transparent.png")
+    Image.fromarray(np.dstack([picture, np.full((16, 16), 255, np.uint8)])).save(images / "opaque.png")
     Image.fromarray(mask).quantize(4).save(masks / "palette.png")
-    Image.fromarray(np.dstack([mask, np.full((16, 16), 255, np.uint8)])).save(masks / "transparent.png")
+    Image.fromarray(np.dstack([mask, np.full((16, 16), 255, np.uint8)])).save(masks / "opaque.png")
     for name in ("turned", "cmyk", "jpeg"):
         (images / f"{name}.png").unlink()
     save_turned(images / "turned.jpg", np.rot90(picture), 6)  # 6: the camera was held so that its right is up
     Image.fromarray(picture).convert("CMYK").save(images / "cmyk.jpg", quality=95)
     write(images / "jpeg.jpeg", encode(".jpg", picture, cv2.IMWRITE_JPEG_QUALITY, 95) + b"\0\0\0\x18ftypmp42")
     names, arrays, targets = pytorch("semaseg_test").load_newts(tmp_path, 16)
-    assert names == ["cmyk", "grey", "jpeg", "palette", "transparent", "turned"]
+    assert names == ["cmyk", "grey", "jpeg", "opaque", "palette", "turned"]
     for name, array, target in zip(names, 127.5 * (arrays + 1), targets, strict=True):
         assert np.array_equal(target, mask[..., 0] > 0), name
         wanted = picture[..., :1] if name == "grey" else picture
@@ -378,7 +378,7 @@ def test_pictures_show_input_truth_and_prediction(tmp_path, monkeypatch, exercis
         panels, size = read_panels(tmp_path / "pictures" / f"{name}.png", 3)
         assert size == (6, 6)
         middle = pixels[i, margin : margin + 6, margin : margin + 6]
-        assert np.abs(panels[0].astype(int) - middle).max() <= 1  # rounded down
+        assert np.array_equal(panels[0], middle)
         assert np.array_equal(panels[1], 2 * colours[targets[i]])
         assert np.array_equal(panels[2], 2 * colours[predictions[i]])
         saved = np.array(Image.open(tmp_path / "predictions" / f"{name}.png"))
@@ -387,12 +387,12 @@ def test_pictures_show_input_truth_and_prediction(tmp_path, monkeypatch, exercis
 
 def test_pictures_of_bin_test_show_the_probability_too(tmp_path, monkeypatch):
     answer = pytorch("bin_test")
-    probabilities = np.array([[[0.1, 0.4999, 0.5001, 0.9]]])
+    probabilities = np.array([[[0.1001, 0.4999, 0.5001, 0.9001]]])
     targets = np.uint8([[[0, 1, 1, 0]]])
     plant(answer, monkeypatch, np.log(probabilities / (1 - probabilities))[..., None])
     measures = answer.test(None, ["a"], np.zeros((1, 1, 4, 3), np.float32), targets, SimpleNamespace(out=tmp_path))
     panels, _ = read_panels(tmp_path / "pictures" / "a.png", 4)
-    rows = [[127] * 4, [0, 255, 255, 0], [25, 127, 127, 229], [0, 0, 255, 255]]
+    rows = [[128] * 4, [0, 255, 255, 0], [26, 127, 128, 230], [0, 0, 255, 255]]
     for panel, row in zip(panels, rows, strict=True):
         assert np.array_equal(panel, np.array(row)[None, :, None].repeat(3, axis=2))
     saved = np.array(Image.open(tmp_path / "predictions" / "a.png").convert("L"))
