@@ -62,8 +62,8 @@ def deal(script, data, count, out):
     """Make `count` data folders of links below out, all of the pictures of data, each picture once a test picture."""
     pairs = {}
     for part in ("train", "test"):
-        images = script.find_images(data / part / "images")
-        masks = script.find_images(data / part / "seg_images")
+        images, _ = script.find_images(data / part / "images")
+        masks, _ = script.find_images(data / part / "seg_images")
         for name in images.keys() & masks.keys():
             pairs[f"{Path(name).parent}/{part}_{Path(name).name}"] = images[name], masks[name]
     turns = {}
