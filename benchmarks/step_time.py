@@ -5,12 +5,11 @@
 The answer's own `train` draws its batches, turns them into tensors, shows its bar and keeps its losses. The bare loop
 steps on one batch that lies in memory as tensors, and does nothing else. The two take turns in one process, so that
 whatever else the machine is doing falls on both; what counts is their ratio. The first steps of each turn, in which a
-framework compiles and warms up, are left out; what starting costs is
-measured by itself: a run of one step, in a process of its own. The table is Markdown.
+framework compiles and warms up, are left out; what starting costs is measured by itself: a run of one step, in a
+process of its own. The table is Markdown.
 """
 
 import argparse
-import importlib.util
 import itertools
 import json
 import os
@@ -28,7 +27,9 @@ from rich.progress import track
 from rich.table import Table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-FRAMEWORKS = ("pytorch", "tensorflow", "keras", "chainer")
+sys.path.insert(0, str(REPOSITORY / "tools"))
+from exercises import FRAMEWORKS, answer_path, find_exercise, load_answer, read_exercises  # noqa: E402
+
 WARM_UP = 4  # steps of each turn that do not count
 
 
@@ -36,14 +37,6 @@ def stop(message):
     """End with one line and status 2."""
     print(f"step_time.py: {message}", file=sys.stderr)
     raise SystemExit(2)
-
-
-def load_script(path):
-    """Import an answer as a module; it does nothing until it is called."""
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
-    return script
 
 
 # Each of these returns a function that takes one step on tensors and waits for its loss.
@@ -99,7 +92,7 @@ def bare_chainer(script, network, images, targets):
 
 def measure(path, steps, rounds):
     """Return {"script": [ms of each step], "bare": [...]} of one answer, the two taking turns."""
-    script = load_script(path)
+    script = load_answer(path)
     framework = path.stem.rpartition("_")[2]
     sys.argv = [str(path), "--device", "cpu", "--lr", "1e-4", "--iterations", str(WARM_UP + steps)]
     options, rng = script.read_options(), np.random.default_rng(0)
@@ -114,7 +107,8 @@ def measure(path, steps, rounds):
 
     script.draw_batches = stamped_batches
     batch = next(draw_batches(images, targets, options, rng))
-    tensors = [script.to_tensor(array, options.device) for array in batch]
+    # Keras makes tensors of arrays by itself.
+    tensors = batch if framework == "keras" else [script.to_tensor(array, options.device) for array in batch]
     step = globals()[f"bare_{framework}"](script, network, *tensors)
     times = {"script": [], "bare": []}
     for _ in range(rounds):
@@ -141,20 +135,18 @@ def run_child(command):
 
 
 def seconds_to_first_step(path):
-    """Return the seconds that `--train --iterations 1` takes from the start of Python to its end."""
+    """Return the seconds that `--iterations 1` takes from the start of Python to its end, the test included."""
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
-        command = [sys.executable, str(path), "--train", "--iterations", "1", "--device", "cpu", "--out", out]
+        command = [sys.executable, str(path), "--iterations", "1", "--device", "cpu", "--out", out]
         run_child(command)
         return time.perf_counter() - start
 
 
 def find_exercises():
-    """Return the names of the exercises whose PyTorch answer trains and is tested on newts; others train like these."""
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in REPOSITORY.glob("Question_*/answers/*_pytorch.py")}
-    wanted = [f"\ndef {part}(" for part in ("load_newts", "train", "test")]
-    found = [name for name, text in texts.items() if all(line in text for line in wanted)]
-    return sorted(name.removesuffix("_pytorch") for name in found if "_loss_" not in name)
+    """Return the names of the exercises that train and are tested on newts; others train like these."""
+    found = [exercise for exercise in read_exercises() if exercise.subject == "semaseg" and exercise.predicts]
+    return [exercise.name for exercise in found]
 
 
 def measure_apart(path, options):
@@ -181,11 +173,14 @@ def main():
         return
     paths = {}
     for exercise, framework in itertools.product(options.exercises.split(), options.frameworks.split()):
-        found = list(REPOSITORY.glob(f"Question_*/answers/{exercise}_{framework}.py"))
-        text = found[0].read_text(encoding="utf-8") if found else ""
-        if "\ndef train(" not in text or "\ndef load_newts(" not in text:
-            stop(f"{exercise}_{framework}.py: no such answer, or none that trains on newts")
-        paths[exercise, framework] = found[0]
+        try:
+            exercise = find_exercise(exercise)
+            path = answer_path(exercise.name, framework)
+        except ValueError as error:
+            stop(str(error))
+        if exercise.subject != "semaseg" or not exercise.trains:
+            stop(f"--exercises: {exercise.name} does not train on newts: leave it out")
+        paths[exercise.name, framework] = path
     if not paths:
         stop("--exercises and --frameworks: name at least one of each")
     header = ("exercise", "framework", "script, ms a step", "bare loop, ms a step", "ratio", "a run of one step, s")
