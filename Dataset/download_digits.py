@@ -17,10 +17,8 @@ import gzip
 import io
 import os
 import pickle
-import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -31,7 +29,7 @@ if __name__ == "__main__":  # Ctrl-C ends it in one line, during the imports tha
 import numpy as np
 import pooch
 import requests
-from download_newts import HERE, DownloadError, describe, fetch_url
+from download_newts import HERE, DownloadError, describe, fetch_url, quote
 
 # From tensorflow_datasets/url_checksums/mnist.txt and cifar10.txt, github.com/tensorflow/datasets
 MNIST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
@@ -207,8 +205,7 @@ def main(arguments=None):
     parser.add_argument("--mnist-mirror", default=MNIST, metavar="URL", help="another place that holds MNIST's files")
     parser.add_argument("--cifar-mirror", default=CIFAR, metavar="URL", help="another place that holds CIFAR-10's")
     options = parser.parse_args(arguments)
-    out = subprocess.list2cmdline([options.out]) if os.name == "nt" else shlex.quote(str(options.out))
-    use = f"python Question_digits/answers/02_digits_cnn_pytorch.py --data {out}"
+    use = f"python Question_digits/answers/02_digits_cnn_pytorch.py --data {quote(options.out)}"
     if options.out.is_file() and not (options.mnist or options.cifar):
         print(f"{options.out} is there already: use it, or move it away to have it made again\n{use}")
         return 0

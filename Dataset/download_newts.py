@@ -40,6 +40,11 @@ class DownloadError(Exception):
     """What went wrong and what fixes it, in one line for the user."""
 
 
+def quote(path):
+    """Return a path as the shell at hand takes it."""
+    return subprocess.list2cmdline([path]) if os.name == "nt" else shlex.quote(str(path))
+
+
 def describe(error, url):
     """One line: what went wrong with `url` and what fixes it. `error` is what requests or pooch raised."""
     kept = "files that came whole are kept"
@@ -148,10 +153,9 @@ def main(arguments=None):
         print("download_newts.py: stopped: run it again to fetch the rest", file=sys.stderr)
         return 130
     print(f"Photographs by Yoshito Nagaoka, MIT licence ({options.out / 'LICENSE'}), from {REPOSITORY}")
-    out = subprocess.list2cmdline([options.out]) if os.name == "nt" else shlex.quote(str(options.out))
     print(
         f"{total} files in {options.out}, {fetched} fetched now; next: "
-        f"python Question_semaseg/answers/03_bin_test_pytorch.py --data {out}"
+        f"python Question_semaseg/answers/03_bin_test_pytorch.py --data {quote(options.out)}"
     )
     return 0
 

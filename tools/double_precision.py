@@ -7,6 +7,7 @@ FLOAT, and so it takes about twice the time.
 """
 
 import sys
+from pathlib import Path
 
 from exercises import load_answer
 
@@ -16,13 +17,15 @@ def main():
         print(__doc__.strip())
         raise SystemExit(0 if len(sys.argv) > 1 else 2)
     sys.argv = sys.argv[1:]
+    if not sys.argv[0].endswith(".py") or not Path(sys.argv[0]).is_file():
+        print(f"double_precision.py: {sys.argv[0]}: no such answer: give the path of its .py file", file=sys.stderr)
+        raise SystemExit(2)
+    answer = load_answer(sys.argv[0])
+    answer.FLOAT = "float64"
     try:
-        answer = load_answer(sys.argv[0])
-        answer.FLOAT = "float64"
         answer.main()
-    except (OSError, AttributeError, ImportError, SyntaxError) as error:  # AttributeError: of a file that is no script
-        print(f"double_precision.py: {sys.argv[0]}: {error}: give the path of an answer", file=sys.stderr)
-        raise SystemExit(2) from None
+    except OSError as error:  # as the answer itself would tell it
+        answer.stop(f"{error}: fix that, or name another folder with --data or --out")
 
 
 if __name__ == "__main__":
