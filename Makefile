@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help compare test parity mutants lint format benchmark lesson-figures
+.PHONY: help compare test parity verify-voc mutants lint format benchmark lesson-figures
 
 help:  ## list these targets
 	@echo "make compare    train one exercise in all four frameworks and lay the results side by side; variables:"
@@ -13,6 +13,8 @@ help:  ## list these targets
 	@echo "                hours for all of them; EXERCISE=\"unetlike concat\" ITERATIONS=20 FRAMEWORKS=\"pytorch keras\" narrow it"
 	@echo "make mutants    plant the faults of tests/mutations/ one at a time, and show which of them no test finds: half an"
 	@echo "                hour with JOBS=2 on two cores; ONLY=\"newts digits\" for some kinds or names"
+	@echo "make verify-voc hold the four frameworks' DeepLabV3 against each other with the published weights and Pascal VOC, which"
+	@echo "                Dataset/download_deeplab.py and download_voc.py fetch; WEIGHTS=FILE.pth DEPTH=50 DATA=FOLDER IMAGES=20"
 	@echo "make lint       check style (ruff) and the copies that the answers share"
 	@echo "make format     fix style, and carry a changed function to all its copies"
 	@echo "make lesson-figures  train every exercise in all frameworks and draw the answers' pictures: an hour or so;"
@@ -30,6 +32,10 @@ test: $(INSTALLED) lint
 parity: $(INSTALLED)  ## whole runs in double precision
 	@$(BIN)/python tools/parity.py $(if $(EXERCISE),--exercises "$(EXERCISE)") $(if $(ITERATIONS),--iterations "$(ITERATIONS)") \
 		$(if $(FRAMEWORKS),--frameworks "$(FRAMEWORKS)")
+
+verify-voc: $(INSTALLED)  ## what needs the published weights and the real data
+	@$(BIN)/python tools/verify_voc.py $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(DATA),--data "$(DATA)") $(if $(DEPTH),--depth "$(DEPTH)") \
+		$(if $(IMAGES),--images "$(IMAGES)") $(if $(FRAMEWORKS),--frameworks "$(FRAMEWORKS)") $(if $(DEVICE),--device "$(DEVICE)")
 
 mutants: $(INSTALLED)  ## whether the tests find planted faults
 	@$(BIN)/python tools/mutants.py $(if $(ONLY),--only "$(ONLY)") $(if $(JOBS),--jobs "$(JOBS)")

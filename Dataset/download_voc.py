@@ -60,7 +60,7 @@ def is_published(path):
 
 
 def receive(url, part):
-    """Fetch what the file `part` lacks of `url`, in one answer of the server.
+    """Fetch what the file `part`, NAME.part, lacks of `url`, in one answer of the server.
 
     Raises requests' errors where the server cannot be reached, refuses or breaks off; what came till then is in part.
     """
@@ -79,7 +79,7 @@ def receive(url, part):
             have = 0
         length = response.headers.get("Content-Length")
         size = int(length) + have if length else None
-        settings = {"unit": "B", "unit_scale": True, "desc": ARCHIVE, "disable": None}
+        settings = {"unit": "B", "unit_scale": True, "desc": part.stem, "disable": None}
         with part.open("ab" if have else "wb") as file, tqdm(total=size, initial=have, **settings) as progress:
             for chunk in response.iter_content(CHUNK):
                 file.write(chunk)

@@ -3,6 +3,7 @@
 import ast
 import functools
 import gzip
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the same on a machine with a GPU
 os.environ.pop("KERAS_BACKEND", None)  # and in a shell that chose another for the answers
@@ -223,6 +225,45 @@ def write_digits(path):
     return path
 
 
+def encode_mask(mask, colours=None):
+    """Return a mask (height, width) as a palette PNG, in VOC's colours if no others, (any, 3) uint8, are given."""
+    if colours is None:  # as VOC's development kit makes them: three bits of the index a round, the highest bit first
+        bits = np.arange(256)[:, None] >> np.arange(9) & 1
+        colours = sum(bits[:, 3 * i : 3 * i + 3] << 7 - i for i in range(3))
+    image, file = Image.fromarray(np.uint8(mask)), io.BytesIO()
+    image.putpalette(np.uint8(colours).tobytes())
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+VOC_SIZES = {
+    "train": {"2007_000032": (30, 50), "2007_000039": (50, 30), "2008_000001": (40, 40), "2009_000007": (64, 45)},
+    "val": {"2007_000033": (33, 47), "2010_000042": (48, 36), "2011_000900": (20, 60)},
+}
+
+
+def write_voc(folder):
+    """Make VOCdevkit/ with 4 images to train on and 3 to validate: one of them grey, one turned, one mask grey."""
+    voc, rng = folder / "VOCdevkit" / "VOC2012", np.random.default_rng(3)
+    for split, sizes in VOC_SIZES.items():
+        for number, (name, (height, width)) in enumerate(sizes.items()):
+            mask = np.zeros((height, width), np.uint8)
+            for x, index in ((width // 4, 15), (3 * width // 4, 7 + number)):
+                cv2.ellipse(mask, (x, height // 2), (width // 5, height // 3), 10, 0, 360, index, -1)
+                cv2.ellipse(mask, (x, height // 2), (width // 5, height // 3), 10, 0, 360, 255, 2)
+            picture = (mask[..., None] * np.uint8((3, 5, 7)) + rng.integers(0, 40, (height, width, 3))).astype(np.uint8)
+            path = voc / "JPEGImages" / f"{name}.jpg"
+            write(path, encode(".jpg", picture[..., :1] if name == "2008_000001" else picture))
+            if name == "2009_000007":  # a camera held upright: 6 means to turn it by 90 degrees clockwise
+                exif = Image.Exif()
+                exif[0x0112] = 6
+                Image.fromarray(np.rot90(picture)).save(path, exif=exif)
+            data = encode(".png", mask[..., None]) if name == "2010_000042" else encode_mask(mask)
+            write(voc / "SegmentationClass" / f"{name}.png", data)
+        write(voc / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{name}\n" for name in sizes).encode())
+    return folder
+
+
 @pytest.fixture(scope="session")
 def newts(tmp_path_factory):
     """The made newts; for reading only."""
@@ -233,3 +274,9 @@ def newts(tmp_path_factory):
 def digits(tmp_path_factory):
     """The file of made digits; for reading only."""
     return write_digits(tmp_path_factory.mktemp("数字 の data") / "digits.npz")
+
+
+@pytest.fixture(scope="session")
+def voc(tmp_path_factory):
+    """The folder with the made VOCdevkit/; for reading only."""
+    return write_voc(tmp_path_factory.mktemp("絵 の data"))

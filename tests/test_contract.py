@@ -42,9 +42,9 @@ WEIGHTS = {
 }
 # The values that a script is run with; of what has choices and is not here, the last choice.
 VALUES = {"--iterations": 3, "--batch": 2, "--lr": 0.005, "--seed": 1, "--device": "cpu", "--out": "out 出力"}
-VALUES |= {"--pictures": 3, "--keep": 0.5}
+VALUES |= {"--pictures": 3, "--keep": 0.5, "--pretraining": 3, "--workers": 0, "--depth": "14"}
 IMPORTS = {"cv2", "numpy", "PIL", "tqdm"}
-IMPORTS_DIGITS = IMPORTS | {"scipy", "sklearn"}
+MORE_IMPORTS = {"semaseg": set(), "digits": {"scipy", "sklearn"}, "voc": {"matplotlib"}}
 FRAMEWORK_IMPORTS = {
     "pytorch": {"torch"},
     "tensorflow": {"tensorflow"},
@@ -52,7 +52,9 @@ FRAMEWORK_IMPORTS = {
     "chainer": {"chainer"},
 }
 NEWTS = [name for name, exercise in EXERCISES.items() if exercise.subject == "semaseg"]
-TESTED = [(name, framework) for name, framework in ANSWERS if EXERCISES[name].predicts]
+VOC = [name for name, exercise in EXERCISES.items() if exercise.subject == "voc"]
+TESTED = [(name, framework) for name, framework in ANSWERS if EXERCISES[name].predicts and name not in VOC]
+FLAGS = {"--test", "--resume"}  # options without a value
 by_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
 
 
@@ -74,8 +76,8 @@ def test_an_answer_imports_its_framework_and_nothing_of_ours(exercise, framework
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0
             imported.add(node.module.split(".")[0])
-    allowed = IMPORTS if exercise in NEWTS else IMPORTS_DIGITS
-    assert imported - set(sys.stdlib_module_names) <= allowed | FRAMEWORK_IMPORTS[framework]
+    allowed = IMPORTS | MORE_IMPORTS[EXERCISES[exercise].subject] | FRAMEWORK_IMPORTS[framework]
+    assert imported - set(sys.stdlib_module_names) <= allowed
     assert imported & FRAMEWORK_IMPORTS[framework]
 
 
@@ -101,14 +103,16 @@ def test_an_answer_prepares_the_import_of_its_framework_as_the_first_does(exerci
 @by_answer
 def test_an_answer_has_its_options_and_no_others(exercise, framework):
     entry = EXERCISES[exercise]
-    options = {"--data", "--out", "--iterations", "--batch", "--seed", "--device"}
-    options |= {"--size", "--augment"} if exercise in NEWTS else {"--pictures"}
+    options = {"--data", "--out", "--seed", "--device"}
+    options |= {"--iterations", "--batch"} if exercise not in ("atrous", "deeplab") else set()
+    options |= {"semaseg": {"--size", "--augment"}, "digits": {"--pictures"}, "voc": {"--size"}}[entry.subject]
     options |= {f"--{name}" for name in entry.network_options}
     options |= {"--lr"} if entry.trains else set()
-    options |= {"--test"} if entry.trains else set()
+    options |= {"--test" if exercise not in VOC else "--weights"} if entry.trains else set()
     found = set(find_options(ANSWERS[exercise, framework]))
     assert found == options if exercise in NEWTS else found >= options
-    assert "--train" not in found and ("--lr" in found) == entry.trains and ("--test" in found) == entry.trains
+    assert "--train" not in found and ("--lr" in found) == entry.trains
+    assert ("--test" in found) == (entry.trains and exercise not in VOC)
     assert found == set(find_options(ANSWERS[exercise, "pytorch"]))
 
 
@@ -116,7 +120,7 @@ def test_an_answer_has_its_options_and_no_others(exercise, framework):
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory, newts, digits, fork):
+def run(tmp_path_factory, newts, digits, voc, fork):
     """Run an answer, copied alone into an empty folder, with all its options, once: (its folder, what came of it)."""
     done = {}
 
@@ -124,7 +128,8 @@ def run(tmp_path_factory, newts, digits, fork):
         if (exercise, framework) not in done:
             script, folder = ANSWERS[exercise, framework], tmp_path_factory.mktemp("一つ だけ")
             shutil.copy(script, folder)
-            arguments = name_values(script, newts if exercise in NEWTS else digits)
+            data = {"semaseg": newts, "digits": digits, "voc": voc}[EXERCISES[exercise].subject]
+            arguments = name_values(script, data)
             done[exercise, framework] = folder, fork(folder / script.name, *arguments, cwd=folder)
         return done[exercise, framework]
 
@@ -132,15 +137,21 @@ def run(tmp_path_factory, newts, digits, fork):
 
 
 def name_values(script, data):
-    """Return every option of a script, but for --test, with a value that is not its default where it has another."""
+    """Return every option of a script with a value that is not its default where it has another.
+
+    Left out are those that take something of an earlier run: --test, --resume and --weights.
+    """
     exercise = next(EXERCISES[name] for (name, _), path in ANSWERS.items() if path == script)
     arguments = []
     for option, choices in find_options(script).items():
         if option.strip("-") in exercise.network_options:
             arguments += [option, *exercise.network_options[option.strip("-")][-1].split()]
-        elif option != "--test":
+        elif option not in {*FLAGS, "--weights"}:
             values = {option: choices[-1]} if choices else {"--size": max(exercise.test_size or 0, 32)}
-            arguments += [option, (values | VALUES | {"--data": data})[option]]
+            values |= VALUES | {"--data": data}
+            if exercise.subject == "voc":
+                values |= {"--size": 64, "--image": data / "VOCdevkit/VOC2012/JPEGImages/2007_000033.jpg"}
+            arguments += [option, values[option]]
     return arguments
 
 
@@ -157,6 +168,13 @@ def read_picture(path):
     return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
 
 
+VOC_FILES = dict.fromkeys(("voc_dataset", "atrous", "deeplab"), {"metrics.json", "pictures"})
+VOC_FILES["deeplab_finetune"] = {"pretrained.pth", "scratch.pth", "finetuned.pth", "predictions"}
+VOC_FILES["deeplab_finetune"] |= {"loss.csv", "loss_pretrained.csv", "loss_scratch.csv", "metrics.json", "pictures"}
+VOC_FILES["voc_test"] = {"weights.pth", "loss.csv", "metrics.json", "pictures", "results"}
+VOC_PICTURES = {"voc_dataset": 6, "atrous": 6, "deeplab": 1, "deeplab_finetune": 3, "voc_test": 3}
+
+
 @by_answer
 def test_runs_alone_with_every_option_and_writes_what_it_must(run, exercise, framework):
     entry, script = EXERCISES[exercise], ANSWERS[exercise, framework]
@@ -171,22 +189,27 @@ def test_runs_alone_with_every_option_and_writes_what_it_must(run, exercise, fra
     tops = {file.split("/")[0] for file in files}
     metrics = read_json(out / "metrics.json")
     assert metrics["answer"] == script.stem
-    if not entry.trains:
+    if exercise in VOC:
+        pictures = [file for file in files if file.startswith("pictures/")]
+        assert tops == VOC_FILES[exercise] and len(pictures) == VOC_PICTURES[exercise]
+        assert exercise != "deeplab" or metrics["parameters"] == EXERCISES["voc_test"].parameters
+    elif not entry.trains:
         assert tops == {"metrics.json", "pictures"}
         for part, number in {"train": 5 if exercise in NEWTS else 3, "test": 3}.items():
             assert exercise == "grid_graph" or metrics["images" if "digits" in exercise else "pictures"][part] == number
             assert len([file for file in files if file.startswith(f"pictures/{part}/")]) == number
+    if not entry.trains:
         return
     given = {"device": "cpu", "seed": "1", "iterations": "3", "batch": "2", "lr": "0.005", "out": VALUES["--out"]}
     assert metrics["options"].items() >= given.items()
     assert {f"--{name}" for name in metrics["options"]} == set(find_options(script))
+    assert exercise in VOC or set(WEIGHTS[framework]) <= tops
     with open(out / "loss.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["iteration"] for row in rows] == ["1", "2", "3"]
     assert float(rows[-1]["loss"]) == metrics["final_loss"]
     assert all(0 < float(row["loss"]) < 10 for row in rows)
     assert f"loss {metrics['final_loss']:.4f}" in result.stdout + result.stderr
-    assert set(WEIGHTS[framework]) <= tops
     if exercise in NEWTS:
         assert sum((out / name).stat().st_size for name in WEIGHTS[framework]) > 3 * entry.parameters
         measures, folders = (

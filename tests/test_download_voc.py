@@ -54,14 +54,14 @@ ARCHIVE = pack(WANTED | REST)
 
 
 class Server:
-    """Serves `body` at `url`; `ranges` keeps what part each request asked for.
+    """Serves `body` under its name at `url`; `ranges` keeps what part each request asked for.
 
     With resumes it can send a part of a file. breaks: how many answers break off in the middle of what they send;
     stalls: it stops there and keeps the connection; status: what it answers instead.
     """
 
-    def __init__(self, body):
-        self.body, self.ranges = body, []
+    def __init__(self, body, name):
+        self.body, self.name, self.ranges = body, name, []
         self.resumes, self.breaks, self.stalls, self.status, self.shift = True, 0, False, None, 0
         self.stalled, self.closing = threading.Event(), threading.Event()
         server = self
@@ -75,13 +75,13 @@ class Server:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}/voc2012"
+        self.url = f"http://127.0.0.1:{self.http.server_port}/files"
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def answer(self, handler):
         asked = handler.headers.get("Range")
         self.ranges.append(asked)
-        if self.status or handler.path != f"/voc2012/{download_voc.ARCHIVE}":
+        if self.status or handler.path != f"/files/{self.name}":
             handler.send_error(self.status or 404)
             return
         first, body = 0, self.body
@@ -118,7 +118,7 @@ class Server:
 
 @pytest.fixture
 def server():
-    server = Server(ARCHIVE)
+    server = Server(ARCHIVE, download_voc.ARCHIVE)
     yield server
     server.close()
 

@@ -295,6 +295,39 @@ def test_results_of_an_exercise(fill, exercise):
     ]
 
 
+def test_results_of_the_parts_of_a_run(fill, repository):
+    parts = {"scratch": {"final_loss": 1.25, "pixel_accuracy": 0.5, "miou": 0.25, "iou": {"newt": 1.0}}}
+    parts |= {"all of them": {"loss": 0.5, "pixel_accuracy": 0.75, "miou": 0.125}}
+    answers = {"lemon_pytorch": {"parts": parts}, "lemon_keras": {"parts": {"scratch": parts["scratch"]}}}
+    (repository / "Question_semaseg/assets/results.json").write_text(json.dumps({"answers": answers}))
+    assert fill("results lemon parts").splitlines() == [
+        "| loss, pixel accuracy, mIoU | PyTorch | TensorFlow | Keras | Chainer |",
+        "| --- | --- | --- | --- | --- |",
+        "| scratch | 1.250, 0.500, 0.250 | – | 1.250, 0.500, 0.250 | – |",
+        "| all of them | 0.500, 0.750, 0.125 | – | – | – |",
+    ]
+    assert "| すべて | 0.500, 0.750, 0.125 |" in fill("results lemon parts", "README.ja.md")
+    for wrong in ("results lemon steps", "results apple parts"):
+        with pytest.raises(fill_lessons.WrongMarker, match="run make lesson-figures"):
+            fill(wrong)
+
+
+def test_a_page_of_an_exercise_has_the_numbers_and_links_of_its_subject(repository, run):
+    (repository / "Question_digits/assets").mkdir(parents=True)
+    (repository / "Question_digits/assets/results.json").write_text(json.dumps(RESULTS))
+    (repository / "Question_semaseg/assets/results.json").unlink()
+    page = repository / "Question_digits/lesson/01_apple.ja.md"
+    page.parent.mkdir()
+    page.write_text("<!-- results apple -->\n<!-- end -->\n<!-- exercises semaseg -->\n<!-- end -->\n")
+    assert run("--check")[1][-2:] == [
+        f"Question_digits/lesson/01_apple.ja.md:{number}: {words!r} is stale: run python tools/fill_lessons.py"
+        for number, words in ((1, "results apple"), (3, "exercises semaseg"))
+    ]
+    assert run()[1][-1] == "filled Question_digits/lesson/01_apple.ja.md"
+    text = page.read_text("utf-8")
+    assert "600 イテレーション" in text and "(../../Question_semaseg/answers/04_apple_keras.py)" in text
+
+
 def test_results_leave_out_what_an_exercise_has_not(fill):
     rows = [row.split(" | ")[0] for row in fill("results lemon").splitlines()[2:]]
     assert rows == ["| loss, first iteration", "| seconds, whole run"]
@@ -464,7 +497,7 @@ def test_a_marker_in_a_block_of_code_is_an_example(repository, run):
         (["<!-- new apple_pytorch -->", "<!-- end -->"], 1, "nothing in 04_apple_pytorch.py is new"),
         (["<!-- exercises -->", "<!-- end -->"], 1, "'exercises' is not how"),
         (["<!-- exercises voc -->", "<!-- end -->"], 1, "voc: no such subject: give one of semaseg, digits"),
-        (["<!-- results apple lemon -->", "<!-- end -->"], 1, "'results apple lemon' is not how"),
+        (["<!-- results apple parts lemon -->", "<!-- end -->"], 1, "'results apple parts lemon' is not how"),
         (["<!-- results pear -->", "<!-- end -->"], 1, "pear: no such exercise"),
         (["<!-- results new -->", "<!-- end -->"], 1, "results.json has no new"),
         (["<!-- results uneven -->", "<!-- end -->"], 1, "not the same iterations"),

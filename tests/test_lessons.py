@@ -24,11 +24,15 @@ from urllib.parse import unquote, urlsplit
 import fill_lessons
 import numpy as np
 import pytest
-from conftest import ROOT, SCRIPTS, find_options, run_python
+from conftest import ROOT, SCRIPTS, find_options, run_python, write_voc
 from exercises import answer_path, load_answer, read_exercises, read_subjects
 from markdown_it import MarkdownIt
 
 PAIRS = [(folder / "README.md", folder / "README.ja.md") for folder in (ROOT, *sorted(ROOT.glob("Question_*")))]
+# In the newer subjects each exercise has a page of its own.
+PAGED = [exercise for exercise in read_exercises() if (answer_path(exercise, "pytorch").parents[1] / "lesson").is_dir()]
+LESSON_PAGES = {each.name: answer_path(each, "pytorch").parents[1] / "lesson" / f"{each.stem}.md" for each in PAGED}
+PAIRS += [(path, path.with_suffix(".ja.md")) for path in LESSON_PAGES.values()]
 
 
 def list_files():
@@ -41,7 +45,7 @@ def list_files():
 FILES = list_files()
 PAGES = [path for path in FILES if path.suffix == ".md"]
 by_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
-by_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[0].parent.name)
+by_pair = pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[0].relative_to(ROOT).as_posix())
 
 
 class Page(HTMLParser):
@@ -110,6 +114,7 @@ def find_slug(heading):
 def test_there_are_pages():
     assert {path for pair in PAIRS for path in pair} <= set(PAGES) and len(PAIRS) >= 2
     assert {ROOT / "CONTRIBUTING.md", ROOT / "Dataset/README.md", ROOT / "benchmarks/README.md"} <= set(PAGES)
+    assert {path for path in PAGES if path.parent.name == "lesson"} <= {path for pair in PAIRS for path in pair}
 
 
 # Links
@@ -356,10 +361,29 @@ def test_a_lesson_has_each_exercise_in_its_order_with_its_parameters_and_answers
     for exercise in exercises:
         section = sections[exercise.name]
         assert section.startswith(f"{exercise.number}. {exercise.name}")
+        assert all(f"(answers/{exercise.stem}_{framework}.py)" in section for framework in fill_lessons.FRAMEWORKS)
+        if exercise.name in LESSON_PAGES:
+            page = LESSON_PAGES[exercise.name].with_suffix(path.name.removeprefix("README"))
+            assert f"(lesson/{page.name})" in section
+            section += page.read_text("utf-8")
         if exercise.trains and exercise.parameters not in said:
             assert f"{exercise.parameters:,}" in section, exercise.name
         said.add(exercise.parameters)
-        assert all(f"(answers/{exercise.stem}_{framework}.py)" in section for framework in fill_lessons.FRAMEWORKS)
+
+
+@pytest.mark.parametrize("exercise", PAGED, ids=lambda exercise: exercise.name)
+@pytest.mark.parametrize("language", [".md", ".ja.md"])
+def test_a_page_is_of_its_exercise_and_links_to_its_answers_and_its_neighbours(exercise, language):
+    path = LESSON_PAGES[exercise.name].with_suffix(language)
+    page = read_page(path)
+    assert [level for level, *_ in page.headings].count(1) == 1
+    title = unicodedata.normalize("NFKC", page.headings[0][1])
+    assert title.startswith(f"{exercise.number}. {exercise.name}")
+    ladder = [each for each in PAGED if each.subject == exercise.subject]
+    near = [each for each in ladder if abs(each.number - exercise.number) == 1]
+    wanted = {LESSON_PAGES[each.name].with_suffix(language) for each in near} | {path.parents[1] / f"README{language}"}
+    wanted |= {answer_path(exercise, framework) for framework in fill_lessons.FRAMEWORKS}
+    assert wanted <= {find_target(page, target)[0] for target in page.links}
 
 
 @functools.cache
@@ -483,10 +507,12 @@ OTHERS = ("cd ", "git clone ", "sudo apt-get install ", "labelme_venv/bin/")
 # Of the scripts that take no minute, what makes them shorter still; the others are asked for their --help.
 QUICK = {"tools/convert_weights.py": [], "tools/copies.py": [], "tools/fill_lessons.py": ["--check"]}
 QUICK |= {"Dataset/draw_newts.py": ["--train", "1", "--test", "1"]}
-SHORT = ["--iterations", "1", "--batch", "2", "--device", "cpu"]
+SHORT = {"--iterations": "1", "--pretraining": "1", "--batch": "2", "--device": "cpu"}
 # A user has these by the time; here a few of the bundled images stand for them, as random ones do for the digits.
 STAND_INS = ("Dataset/photographs", "my_newts")
 DIGITS = "Dataset/digits/digits.npz"
+VOC = ("Dataset/voc", "Dataset/voc2012")  # drawn, and downloaded
+FETCHED = "Dataset/deeplab/"  # weights of some 200 MB: commands with these are only checked
 
 
 def find_commands(page):
@@ -567,8 +593,10 @@ def try_script(arguments, folder, run, environment):
     if not script.exists():
         return f"there is no {name}"
     is_answer = script.parent.name == "answers"
-    if run and (is_answer or name in QUICK):
-        shorter = SHORT if is_answer else QUICK[name]
+    if run and (is_answer or name in QUICK) and FETCHED not in " ".join(arguments):
+        shorter = QUICK.get(name, [])
+        for option in set(SHORT) & set(find_options(script)) if is_answer else ():
+            shorter = [*shorter, option, SHORT[option]]
         done = run_script(folder, name, *arguments, *shorter, **environment)
         # What is not measured yet is no fault of the command; test_no_marked_region_is_stale tells of it.
         is_filling = name == "tools/fill_lessons.py" and done.returncode == 1 and not done.stderr
@@ -606,6 +634,8 @@ def copy_repository(folder):
     arrays = {"digits": (20, 28, 28), "photographs": (20, 32, 32, 3)}
     (folder / DIGITS).parent.mkdir()
     np.savez(folder / DIGITS, **{name: rng.integers(0, 256, shape, np.uint8) for name, shape in arrays.items()})
+    for name in VOC:
+        write_voc(folder / name)
     return folder
 
 

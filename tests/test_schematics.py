@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 import schematics
 import schematics_graph
+import schematics_voc
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch.nn import functional
 
 OF_RUNS = ("sigmoid", "loss_curves", "augmentation")  # what others cannot draw without outputs/lesson/
 OF_SOLVERS = ("spectral",)  # to one eigenvalue belong many eigenvectors, and each processor may find another
-SUBJECTS = {name: subject for subject in (schematics, schematics_graph) for name in subject.FIGURES}
+MODULES = (schematics, schematics_graph, schematics_voc)
+SUBJECTS = {name: subject for subject in MODULES for name in subject.FIGURES}
 FRAMEWORKS = list(schematics.FRAMEWORKS)
 
 
@@ -255,6 +257,40 @@ def test_nothing_outside_the_receptive_field_counts(exercise):
     assert (
         not field.all() and torch.allclose(middle, other, atol=1e-5) and not torch.allclose(middle, changed, atol=0.1)
     )
+
+
+@pytest.mark.parametrize("name", schematics_voc.DRAWN)
+def test_a_figure_in_japanese_shows_the_same_in_other_words(name, drawn):
+    english, japanese = ([text.get_text() for text in find_texts(drawn[each][0])] for each in (name, f"{name}.ja"))
+    assert len(english) == len(japanese)
+    letters = [text for text in japanese if not text.isascii() and re.search(r"[\u3040-\u9fff]", text)]
+    assert letters and not any(text in english for text in letters)
+    numbers = [[sorted(re.findall(r"[\d.,]*\d", text)) for text in texts] for texts in (english, japanese)]
+    assert numbers[0] == numbers[1]
+
+
+def test_each_translation_is_used_and_its_letters_are_there(drawn):
+    said = " ".join(text.get_text() for name in schematics_voc.DRAWN for text in find_texts(drawn[f"{name}.ja"][0]))
+    for english, japanese in schematics_voc.JAPANESE.items():
+        for part in japanese.split("{}"):
+            part = re.split(r"\{\d\}", part)[0].rstrip(", ")
+            assert part in said, english
+    font = matplotlib.font_manager.get_font(matplotlib.font_manager.findfont(schematics_voc.find_japanese_font()))
+    assert set(map(ord, re.sub(r"[\x00-\xff]", "", said))) - {0x2191, 0x2192} <= set(font.get_charmap())
+
+
+def test_deeplab_has_the_parts_that_are_published(drawn):
+    """torchvision 0.28, deeplabv3_resnet101: parameters of the three parts; the sides of its features at 513."""
+    texts = [text.get_text() for text in find_texts(drawn["deeplab"][0])]
+    numbers = {text.split()[0] for text in texts if text.endswith(" parameters")}
+    assert numbers == {"42,500,160", "16,130,837", "2,365,205"}
+    stages = [text.get_text() for text in find_texts(drawn["stages"][0])]
+    sides = [513, 257, 129, 129, 65, 33, 17, 513, 257, 129, 129, 65, 65, 65]
+    shown = [int(text) for text in stages if text in {str(side) for side in sides}]
+    assert shown == [513, 257, 129, 129, 65, 33, 17] + [513, 257, 129, 129, 65, 65, 65]
+    assert [text for text in stages if text.startswith("/ ") and text[2:].isdigit()] == [
+        f"/ {stride}" for stride in (1, 2, 4, 4, 8, 16, 32, 1, 2, 4, 4, 8, 8, 8)
+    ]
 
 
 def test_loss_curves_show_what_the_runs_wrote(drawn):

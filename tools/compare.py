@@ -39,7 +39,7 @@ import numpy as np
 from exercises import FRAMEWORKS, UnknownExercise, answer_path, find_exercise, find_subject
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
-from results import wait_measured
+from results import VOID, cut_middle, find_predictions, find_tests, wait_measured
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -77,6 +77,8 @@ MEASURES = (
     ("device", "device", "", False),
     ("final loss", "final_loss", "#.6g", False),
     ("mIoU", "miou", ".4f", False),
+    ("mIoU, {}", "phases", ".4f", False),  # one row per training that a run consists of
+    ("mIoU, crops, faults: {}", "faults", ".4f", False),  # one row per fault in measuring
     ("IoU {}", "iou", ".4f", False),  # one row per class
     ("mean IoU of the digit", "mean_digit_iou", ".4f", False),
     ("pixel accuracy", "pixel_accuracy", ".4f", False),
@@ -203,7 +205,7 @@ def compare_framework(exercise, framework, script, out, options):
         return result
     for name in ("metrics.json", "loss.csv"):
         (out / name).unlink(missing_ok=True)
-    for folder in (out / "predictions", out / "pictures", out / "test"):
+    for folder in (out / "predictions", out / "results", out / "pictures", out / "test"):
         if folder.exists():
             shutil.rmtree(folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -235,12 +237,16 @@ def compare_framework(exercise, framework, script, out, options):
 def build_rows(results):
     """The table: [(label, [(text, marked), ...one per result])]; measures which no result has are left out."""
     rows = []
-    scores = [result.metrics.get("iou") or {} for result in results]
     for label, key, form, mark_least in MEASURES:
         measured = {label: [result.metrics.get(key) for result in results]}
-        if key == "iou":
-            classes = dict.fromkeys(itertools.chain(*scores))  # a set that keeps the order
-            measured = {label.format(name): [score.get(name) for score in scores] for name in classes}
+        if "{}" in label:
+            parts = [result.metrics.get(key) or {} for result in results]
+            names = dict.fromkeys(itertools.chain(*parts))  # a set that keeps the order
+            values = {name: [part.get(name) for part in parts] for name in names}
+            measured = {
+                label.format(name): [value["miou"] if isinstance(value, dict) else value for value in values[name]]
+                for name in names
+            }
         for name, values in measured.items():
             texts = [UNKNOWN if value is None else format(value, form) for value in values]
             least = None
@@ -340,13 +346,14 @@ def describe_results(exercise, results, options):
     if len(mious) < 2:
         return []
     apart = max(mious) - min(mious)
-    own_data = options.data in (None, (ROOT / "Dataset").resolve())  # seeds were measured on nothing else
+    own = ROOT / find_subject(exercise.subject, ROOT / "exercises.toml").data
+    own_data = options.data in (None, own.resolve())  # seeds were measured on nothing else
     spread = read_spread(exercise) if own_data else None
     here = f"the {NUMBER_WORDS[len(mious)]} frameworks here"
     distance = f"{apart:.3f}" if apart >= 0.0005 else "less than 0.001"
     if spread is None:
         sentences = [f"In mIoU {here} lie {distance} apart."]
-        if options.data and options.data.is_dir():  # the benchmark trains on data folders alone
+        if exercise.subject == "semaseg":  # the benchmark trains on newts alone
             arguments = ["--frameworks", "pytorch", "--keep"] if own_data else ["--data", str(options.data)]
             command = quote(["python", "benchmarks/seeds.py", "--exercises", exercise.name, *arguments])
             sentences.append(f"How much it varies with the seed alone, `{shorten(command)}` measures.")
@@ -394,12 +401,13 @@ def list_images(folder):
 def overlap(prediction, truth):
     """IoU of one picture: pixels that both give to the same class, over those that either gives to one but background.
 
-    prediction: (height, width) or (height, width, 3); truth: the same of any size, resized to the prediction's.
+    prediction: (height, width) or (height, width, 3); truth: the same of any size, resized to the prediction's. Where
+    the truth is void no pixel counts.
     """
     truth = cv2.resize(truth, prediction.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     prediction, truth = (mask.reshape(*mask.shape[:2], -1).astype(int) for mask in (prediction, truth))
     same = np.abs(prediction - truth).max(axis=2) < 32  # 127 and 128 are one colour
-    union = (prediction.max(axis=2) > 0) | (truth.max(axis=2) > 0)
+    union = ((prediction.max(axis=2) > 0) | (truth.max(axis=2) > 0)) & (truth != VOID).any(axis=2)
     return (same & union).sum() / union.sum() if union.any() else math.nan
 
 
@@ -410,19 +418,23 @@ def brighten(mask):
     return np.where(painted, 255 - (255 - np.minimum(mask.astype(int) * 2, 255)) * 3 // 4, 0).astype(np.uint8)
 
 
-def make_cell(label, image, kind, ratio=None, note=""):
-    """One picture of the grid: uint8 RGB, grey or None, of kind photo, mask or plot, shown at ratio width / height."""
+def make_cell(label, image, kind, ratio=None, note="", bright=True):
+    """One picture of the grid: uint8 RGB, grey or None, of kind photo, mask or plot, shown at ratio width / height.
+
+    A mask is shown brighter than it is, if bright.
+    """
     uri = ""
     if image is not None:
         ratio = ratio or image.shape[1] / image.shape[0]
-        image = brighten(image) if kind == "mask" else image
+        image = brighten(image) if kind == "mask" and bright else image
         scale = LONGEST_SIDE / max(image.shape)
         if scale < 1:
             way = cv2.INTER_NEAREST_EXACT if kind == "mask" else cv2.INTER_AREA
             image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=way)
         suffix, media = (".jpg", "image/jpeg") if kind == "photo" else (".png", "image/png")
         uri = to_data_uri(cv2.imencode(suffix, image[..., ::-1])[1].tobytes(), media)
-    return {"label": label, "image": image, "kind": kind, "ratio": ratio or 1, "note": note, "uri": uri}
+    cell = {"label": label, "image": image, "kind": kind, "ratio": ratio or 1, "note": note, "uri": uri}
+    return cell | {"bright": bright}
 
 
 def make_grid(results, data):
@@ -430,12 +442,14 @@ def make_grid(results, data):
 
     A row holds input, truth and each framework's prediction; where an exercise predicts nothing, each framework's
     own picture. data is None for answers that make their images: they write what they test on as a data folder has it.
+    Of VOC's images an answer may have predicted the middle part alone, which is then shown.
     """
-    tests = [folder / "test" for folder in ([data] if data else [result.out for result in results])]
-    images, masks = ({}, {}) if not tests else (list_images(tests[0] / name) for name in ("images", "seg_images"))
+    tests = find_tests([data] if data else [result.out for result in results])
+    images, masks = (list_images(folder) for folder in tests) if tests else ({}, {})
+    is_voc = bool(tests) and tests[0].name == "JPEGImages"
     predictions = {}
     for result in results:
-        files = list_images(result.out / "predictions")
+        files = list_images(find_predictions(result.out))
         predictions[result.title] = {name.removeprefix("test/"): path for name, path in files.items()}
     plots = {result.title: list_images(result.out / "pictures") for result in results}
     predicted = [name for name in images if any(name in files for files in predictions.values())]
@@ -451,13 +465,17 @@ def make_grid(results, data):
             continue
         found = {owner: read_image(files.get(name), cv2.IMREAD_UNCHANGED) for owner, files in predictions.items()}
         photo, truth = read_image(images[name]), read_image(masks.get(name))
+        sizes = [image.shape[:2] for image in found.values() if image is not None]
+        if is_voc and sizes:
+            height, width = sizes[0]
+            photo, truth = (image if image is None else cut_middle(image, width / height) for image in (photo, truth))
         if truth is not None and any(image is not None and image.ndim == 2 for image in found.values()):
             truth = np.where(truth.max(axis=2) > 0, 255, 0).astype(np.uint8)
-        cells = [make_cell("input", photo, "photo"), make_cell("truth", truth, "mask")]
+        cells = [make_cell("input", photo, "photo"), make_cell("truth", truth, "mask", bright=not is_voc)]
         for owner, image in found.items():
             comparable = image is not None and truth is not None and image.ndim == truth.ndim
             note = f"IoU {overlap(image, truth):.2f}".replace("nan", UNKNOWN) if comparable else ""
-            cells.append(make_cell(owner, image, "mask", cells[0]["ratio"], note))
+            cells.append(make_cell(owner, image, "mask", cells[0]["ratio"], note, bright=not is_voc))
         rows.append((name, cells))
     return rows, len(names)
 
@@ -725,9 +743,10 @@ def parse_options(arguments):
         where = shorten(str(options.answers or path.parent))
         parser.error(f"--answers: there is no {path.name}, nor one of another framework, in {where}")
     if any(reads_folder(path) for path in options.scripts.values() if path):
-        options.data = options.data or ROOT / "Dataset"
-        if not options.data.is_dir():
+        own = ROOT / find_subject(options.exercise.subject, ROOT / "exercises.toml").data
+        if options.data and not options.data.is_dir():  # what is not at its own place an answer may make
             parser.error(f"--data: no such folder: {options.data}")
+        options.data = options.data or own
     elif options.data and not options.data.is_file():
         parser.error(f"--data: no such file: {options.data}")
     options.data = options.data and options.data.resolve()

@@ -152,6 +152,11 @@ def get_weights(framework, network):
     return weights
 
 
+def list_weights(answer, framework, network):
+    """Return {name: array} as get_weights does, by the names of the published weights where an answer knows these."""
+    return answer.list_entries(network) if hasattr(answer, "list_entries") else get_weights(framework, network)
+
+
 def set_weights(framework, network, weights):
     """Give a network the weights that get_weights returned; ValueError where they are those of another network."""
     own = {name: array.shape for name, array in get_weights(framework, network).items()}
@@ -217,6 +222,9 @@ def main():
         stop(f"{error}: FROM must be a folder that an answer has written")
     if not exercise.trains:
         stop(f"{source}: is of {exercise.name}, which trains nothing: there are no weights to convert")
+    if "def write_pth(" in answer_path(exercise, source_framework).read_text(encoding="utf-8"):
+        fix = "give their .pth file by --weights"
+        stop(f"{source}: every framework's answers to {exercise.name} read its weights as they are: {fix}")
     for name in names:
         given = vars(options)[name]
         if given and name not in exercise.network_options:

@@ -14,6 +14,7 @@ import argparse
 import csv
 import functools
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -26,9 +27,18 @@ import fingerprints
 import numpy as np
 import schematics
 import schematics_graph
+import schematics_voc
 from exercises import FRAMEWORKS, answer_path, find_exercise, find_subject, read_exercises
 from matplotlib.figure import Figure
-from results import REPOSITORY, read_results, run_measured, write_results
+from results import (
+    REPOSITORY,
+    cut_middle,
+    find_predictions,
+    find_tests,
+    read_results,
+    run_measured,
+    write_results,
+)
 from schematics import write_figure
 
 PICTURES = ("madara/madara_0010", "akahara/akahara_0011")
@@ -40,21 +50,29 @@ def stop(message):
     raise SystemExit(2)
 
 
-def find_pictures(outs):
-    """Return a folder with images/ and seg_images/ that all answers were tested on, and the names of two pictures."""
-    own = next(iter(outs.values())) / "test"  # of an answer that makes its own pictures
-    if own.is_dir():
-        return own, [path.stem for path in sorted((own / "images").glob("*.png"))[: len(PICTURES)]]
-    return REPOSITORY / "Dataset/test", PICTURES
+def find_pictures(outs, data):
+    """Return the folders of images and of masks that all answers were tested on, and the names of two pictures.
+
+    data is the folder that the answers read by default.
+    """
+    out = next(iter(outs.values()))
+    images, masks = find_tests([out, data])
+    if images.parent == REPOSITORY / "Dataset/test":
+        return images, masks, PICTURES
+    found = (path.stem for path in sorted(find_predictions(out).glob("*.png")))
+    return images, masks, list(itertools.islice(found, len(PICTURES)))
 
 
 @functools.cache
-def inputs_hash():
-    """Return the SHA-256, as 64 hex digits, of what an answer's numbers depend on beside its code."""
+def inputs_hash(script):
+    """Return the SHA-256, as 64 hex digits, of what the numbers of an answer depend on beside its code."""
     digest = hashlib.sha256((REPOSITORY / "requirements.txt").read_bytes())
     for path in sorted(path for part in ("train", "test") for path in (REPOSITORY / "Dataset" / part).rglob("*")):
         if path.is_file():
             digest.update(f"{path.relative_to(REPOSITORY).as_posix()}\0".encode() + path.read_bytes())
+    draws = REPOSITORY / "Dataset/draw_voc.py"  # what draws the images of an answer that has none
+    if draws.name in script.read_text(encoding="utf-8"):
+        digest.update(draws.read_bytes())
     return digest.hexdigest()
 
 
@@ -64,7 +82,7 @@ def run_answer(script, out, fingerprint, cores, *more):
     The run has one of the queue of cores to itself, or all of the machine where there is no queue.
     """
     measured = out / "measured.json"
-    run = {"inputs": inputs_hash(), "more": list(more), "fingerprint": fingerprint}
+    run = {"inputs": inputs_hash(script), "more": list(more), "fingerprint": fingerprint}
     try:
         kept = json.loads(measured.read_text(encoding="utf-8"))
         is_same = [kept[key] for key in ("inputs", "more")] == [run[key] for key in ("inputs", "more")]
@@ -106,7 +124,7 @@ def run_answer(script, out, fingerprint, cores, *more):
 def measure_augmentation(script, out, fingerprint):
     """Measure what each --augment does to an answer, unless out holds what the same code gave."""
     tool, ran = REPOSITORY / "tools/measure_augmentation.py", out.with_suffix(".txt")
-    run = json.dumps([inputs_hash(), hashlib.sha256(tool.read_bytes()).hexdigest(), fingerprint["losses"][-1]])
+    run = json.dumps([inputs_hash(script), hashlib.sha256(tool.read_bytes()).hexdigest(), fingerprint["losses"][-1]])
     if not ran.exists() or ran.read_text(encoding="utf-8") != run:
         print(f"measuring --augment with {script.name}", flush=True)
         ran.unlink(missing_ok=True)
@@ -144,24 +162,30 @@ def brighten(mask):
     return np.minimum(mask.astype(int) * 2, 255).astype(np.uint8)
 
 
-def draw_exercise(path, outs, metrics):
-    """Write the figure of one exercise; outs and metrics are by framework."""
-    folder, names = find_pictures(outs)
-    pictures = [read_picture(next((folder / "images").glob(f"{name}.*"))) for name in names]
+def draw_exercise(path, outs, metrics, data=REPOSITORY / "Dataset"):
+    """Write the figure of one exercise; outs and metrics are by framework, data is the folder that the answers read."""
+    images, masks, names = find_pictures(outs, data)
+    is_voc = images.name == "JPEGImages"  # of whose pictures the middle part may have been predicted alone
+    lighten = np.asarray if is_voc else brighten
+    pictures = [read_picture(next(images.glob(f"{name}.*"))) for name in names]
+    truths = [read_picture(masks / f"{name}.png") for name in names]
+    if is_voc:
+        for i, name in enumerate(names):
+            height, width = read_picture(find_predictions(next(iter(outs.values()))) / f"{name}.png").shape[:2]
+            pictures[i], truths[i] = (cut_middle(image, width / height) for image in (pictures[i], truths[i]))
     heights = [picture.shape[0] / picture.shape[1] for picture in pictures]
     columns = 2 + len(outs)
     figure = Figure(figsize=(1.7 * columns, 1.7 * sum(heights) + 0.5), layout="constrained", dpi=110)
     grid = figure.subplots(len(names), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
-    for number, (row, name, picture) in enumerate(zip(grid, names, pictures, strict=True)):
-        truth = read_picture(folder / "seg_images" / f"{name}.png")
+    for number, (row, name, picture, truth) in enumerate(zip(grid, names, pictures, truths, strict=True)):
         if path.stem.startswith("answer_bin_"):  # there both species are one class, white
             truth = np.repeat(127 * (truth.max(axis=2, keepdims=True) > 0), 3, axis=2)
-        panels = {"input": picture, "truth": brighten(truth)}
+        panels = {"input": picture, "truth": lighten(truth)}
         for framework, out in outs.items():
             of_digit = metrics[framework].get("mean_digit_iou")  # the measure of the answers that have it
             value = f"IoU {of_digit:.3f}" if of_digit is not None else f"mIoU {metrics[framework]['miou']:.3f}"
             title = f"{FRAMEWORKS[framework]}\n{value}"
-            prediction = brighten(read_picture(out / "predictions" / f"{name}.png"))
+            prediction = lighten(read_picture(find_predictions(out) / f"{name}.png"))
             size = picture.shape[1], picture.shape[0]
             panels[title] = cv2.resize(prediction, size, interpolation=cv2.INTER_NEAREST_EXACT)
         for axes, (title, panel) in zip(row, panels.items(), strict=True):
@@ -226,14 +250,15 @@ def main():
     for exercise in exercises:
         outs = {framework: done[exercise, framework][0] for framework in frameworks}
         metrics = {framework: done[exercise, framework][1] for framework in frameworks}
-        subject = REPOSITORY / find_subject(exercise.subject).folder
-        draw_exercise(subject / f"answers/answer_{exercise.name}.png", outs, metrics)
+        entry = find_subject(exercise.subject)
+        subject = REPOSITORY / entry.folder
+        draw_exercise(subject / f"answers/answer_{exercise.name}.png", outs, metrics, REPOSITORY / entry.data)
         answers = {f"{exercise.name}_{framework}": numbers for framework, numbers in metrics.items()}
         keep_results(subject / "assets/results.json", answers, options.jobs)
     if options.exercises == everything and options.frameworks == " ".join(FRAMEWORKS):
         script = answer_path("unetlike", "pytorch")
         measure_augmentation(script, REPOSITORY / "outputs/lesson/augmentation.csv", prints["pytorch"]["unetlike"])
-        for subject in (schematics, schematics_graph):
+        for subject in (schematics, schematics_graph, schematics_voc):
             for name in subject.FIGURES:
                 print(f"wrote {write_figure(name, subject.ASSETS, subject.FIGURES)}")
 

@@ -21,6 +21,7 @@ name = "semaseg"
 folder = "Question_semaseg"
 title_en = "..."
 title_ja = "..."
+data = "Dataset/voc"    # the folder that its answers read by default; absent where that is Dataset, or none
 framework_free = ["COLOURS", "augment"]  # pieces of the answers that are equal in all frameworks: tools/copies.py
 """
 
@@ -53,6 +54,7 @@ class Subject:
     title_en: str
     title_ja: str
     framework_free: tuple[str, ...]
+    data: str = "Dataset"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ KEYS = {  # of an entry, with the type of the value; "?" where it may be absent
         "figure_options?": dict,
         "network_options?": dict,
     },
-    "subject": {"name": str, "folder": str, "title_en": str, "title_ja": str, "framework_free": list},
+    "subject": {"name": str, "folder": str, "title_en": str, "title_ja": str, "data?": str, "framework_free": list},
 }
 
 

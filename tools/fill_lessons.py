@@ -9,15 +9,16 @@ named with or without its number: 02_bin_loss_pytorch or bin_loss_pytorch.
     <!-- diff semaseg_loss_pytorch nearest_pytorch build_network -->  what changed in these pieces, old answer first
     <!-- exercises semaseg -->                                        the exercises of a subject, with their answers
     <!-- results unetlike -->                                         what the answers to an exercise reached
+    <!-- results voc_test faults -->                                  what they reached part by part, the parts so named
     <!-- results -->                                                  what those to every exercise reached
     <!-- spread -->                                                   what some reached with other seeds
     <!-- measured losses -->                                          what a benchmark wrote to assets/losses.json
 
-    python tools/fill_lessons.py           write them: in README.md and the like at the root, in Dataset/,
-                                           Question_*/ and benchmarks/; Japanese labels in *.ja.md
+    python tools/fill_lessons.py           write them: in README.md and the like at the root, in Dataset/, Question_*/,
+                                           Question_*/lesson/ and benchmarks/; Japanese labels in *.ja.md
     python tools/fill_lessons.py --check   write nothing; exit status 1, and a line for each region that is stale
 
-The numbers are those in the assets/ beside the file; for files outside Question_*/, those in Question_semaseg/assets/.
+The numbers are those in the assets/ of the subject; for files outside Question_*/, those in Question_semaseg/assets/.
 A region whose numbers have not been measured yet stays as it is, which a line says; the exit status is then 1 as well.
 Status 2, and nothing written, where a marker is wrong.
 """
@@ -39,7 +40,7 @@ from copies import read_claims, read_pieces
 from exercises import EXERCISES, FRAMEWORKS, answer_path, find_exercise, find_subject, read_exercises
 from results import REPOSITORY, RESULTS, read_results
 
-FILES = ("[!.]*.md", "Dataset/[!.]*.md", "Question_*/[!.]*.md", "benchmarks/[!.]*.md")
+FILES = ("[!.]*.md", "Dataset/[!.]*.md", "Question_*/[!.]*.md", "Question_*/lesson/[!.]*.md", "benchmarks/[!.]*.md")
 MARKER = re.compile(r"(?P<indent>\s*)<!--(?P<words>.*)-->\s*\Z")
 FENCE = re.compile(r"\s*(?P<fence>`{3,}(?=[^`]*\Z)|~{3,})")
 ENGLISH = {
@@ -63,7 +64,9 @@ ENGLISH = {
     "iterations": "iterations",
     "parameters": "parameters",
     "final_loss": "loss, last iteration",
+    "parts": "loss, pixel accuracy, mIoU",
     "ways": "training",
+    "voc_finetune": "fine-tuning",
     "graph_against_cnn": "network",
     "skip": "network",
     "seed": "seed {}",
@@ -105,8 +108,25 @@ JAPANESE = {
     "iterations": "イテレーション",
     "parameters": "パラメーター",
     "final_loss": "損失（最後のイテレーション）",
+    "parts": "損失、画素の正解率、mIoU",
+    "pretrained": "前半のクラスでの事前学習",
+    "scratch": "後半のクラスをゼロから",
+    "finetuned": "後半のクラスのファインチューニング",
+    "none": "誤りなし",
+    "the auxiliary loss in full": "補助損失に 0.4 を掛けない",
+    "in training mode": "学習モードのまま",
+    "without normalisation": "正規化なし",
+    "void counted": "void も数える",
+    "all of them": "すべて",
     "ways": "学習のしかた",
     "as given": "既定値のまま",
+    "voc_finetune": "ファインチューニング",
+    "running averages move": "移動平均も動かす",
+    "batch of 2": "バッチ 2",
+    "batch of 2, running averages move": "バッチ 2、移動平均も動かす",
+    "heads kept": "ヘッドを引き継ぐ",
+    "one learning rate for all": "学習率を一つにする",
+    "only the new layers learn": "新しい層だけ学習する",
     "keep 0.9": "0.9 を残す",
     "no dropout": "ドロップアウトなし",
     "twice the channels": "チャンネルを倍に",
@@ -143,6 +163,14 @@ JAPANESE = {
     "akahara": "アカハラ",
     "madara": "マダラ",
 }
+JAPANESE |= dict(
+    zip(
+        "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
+        "sheep sofa train tvmonitor".split(),
+        "飛行機 自転車 鳥 ボート 瓶 バス 車 猫 椅子 牛 テーブル 犬 馬 バイク 人 鉢植え 羊 ソファー 列車 テレビ".split(),
+        strict=True,
+    )
+)
 ROWS = {"mean_digit_iou": ".3f", "pixel_accuracy": ".3f", "first_loss": ".3f", "last_loss": ".3f", "seconds": ".0f"}
 ROWS |= {"peak_memory_mb": ".0f"}
 COLUMNS = {"parameters": ",", "milliseconds_per_iteration": ".0f", "peak_memory_mb": ".0f"}  # the others: ".3f"
@@ -299,12 +327,14 @@ def read_measured(path):
         raise WrongMarker(f"{path.name} cannot be read ({error}): run make lesson-figures") from error
 
 
-def show_results(place, labels, exercise=None):
-    """Return the table of one exercise, or without a name that of all which predict."""
+def show_results(place, labels, exercise=None, parts=None):
+    """Return the table of one exercise, or of its parts of that name, or without a name that of all which predict."""
     results = read_measured(place.assets / RESULTS.name)
     try:
         if exercise:
             name = find_exercise(exercise, place.repository / EXERCISES.name).name
+            if parts:
+                return show_parts(labels, results["answers"], name, parts)
             return show_exercise(labels, results["answers"], name)
         return show_overview(place, labels, results)
     except KeyError as error:
@@ -334,6 +364,21 @@ def show_exercise(labels, answers, exercise):
         if any(number is not None for number in numbers)
     ]
     return show_table([title, *FRAMEWORKS.values()], cells)
+
+
+def show_parts(labels, answers, exercise, parts):
+    """Return a table of what each framework's answer reached in each part of its run: loss, pixel accuracy and mIoU."""
+    columns = [answers.get(f"{exercise}_{framework}", {}).get(parts, {}) for framework in FRAMEWORKS]
+    if not any(columns):
+        raise WrongMarker(f"{RESULTS.name} has no {parts} of {exercise}: name others, or run make lesson-figures")
+    rows = []
+    for part in dict.fromkeys(name for column in columns for name in column):
+        rows.append([labels.get(part, part)])
+        for column in columns:
+            each = column.get(part)
+            loss = each and each.get("loss", each.get("final_loss"))
+            rows[-1].append(f"{loss:.3f}, {each['pixel_accuracy']:.3f}, {each['miou']:.3f}" if each else "–")
+    return show_table([labels["parts"], *FRAMEWORKS.values()], rows)
 
 
 def show_overview(place, labels, results):
@@ -451,8 +496,9 @@ def fill(path, repository):
     marker cannot be filled.
     """
     labels = JAPANESE if path.name.endswith(".ja.md") else ENGLISH
-    subject = path.parent if path.parent.name.startswith("Question_") else repository / "Question_semaseg"
-    place = Place(repository, subject / "assets", path)
+    folder = path.relative_to(repository).parts[0]
+    subject = folder if folder.startswith("Question_") else "Question_semaseg"
+    place = Place(repository, repository / subject / "assets", path)
     lines = read_text(path).split("\n")
     filled, stale, waiting, fence, done = [], [], [], None, 0
     for number, line in enumerate(lines):

@@ -9,13 +9,16 @@ So beside each result in a subject's assets/results.json lies its answer's finge
     parameters  how many numbers training sets
     logits      checksum of what the network, untrained, predicts of a few inputs in test mode
     rates       checksum of the learning rates of the whole default run
-    losses      of the first iterations at the full learning rate, on the first batches
+    losses      of the first iterations at the full learning rate, on the first batches; where a run consists of several
+                trainings, of those that begin with random and with trained weights in turn
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import convert_weights
 import numpy as np
@@ -32,6 +35,50 @@ def checksum(arrays):
     return float(numbers @ np.cos(np.arange(len(numbers))) / np.sqrt(len(numbers)))
 
 
+def start_semaseg(answer, options, rng):
+    """Return inputs to predict, the learning rates of a default run, and what trains a network for STEPS iterations."""
+    data = answer.load_newts(options.data / "train", options.size)[1:]
+    has_rates = hasattr(answer, "learning_rate")
+    rates = [answer.learning_rate(i, options) for i in range(options.iterations)] if has_rates else [options.lr]
+    options.iterations = STEPS
+    return data[0][:1], rates, lambda network: answer.train(network, *data, options, rng)
+
+
+def start_digits(answer, options, rng):
+    """Return the same as start_semaseg."""
+    data, options.iterations = answer.load_data(options), STEPS
+    exam = answer.make_pictures(*data["test"], 10, np.random.default_rng(0))
+    inputs = answer.normalise(np.random.default_rng(1).random((2, 32, 32, 3)))
+    return inputs, [options.lr], lambda network: answer.train(network, data["train"], exam, options, rng)[0]
+
+
+def start_voc(answer, options, rng):
+    """Return the same as start_semaseg."""
+    rates = [answer.learning_rate(i, options.iterations, options.lr) for i in range(options.iterations)]
+    voc, options.workers = answer.find_voc(options.data), 0
+    names = answer.read_names(voc, "train")
+    inputs = answer.normalise(answer.centre_crop(*answer.read_pair(voc, names[0]), options.size)[0])[None]
+    if not hasattr(answer, "PHASES"):
+        options.iterations = STEPS
+        return inputs, rates, lambda network: answer.train(network, answer.Samples(voc, names, options, rng), options)
+    number = options.batch * STEPS // 2
+
+    def train(network):
+        losses = []
+        with tempfile.TemporaryDirectory() as folder:  # for checkpoints
+            options.out = Path(folder)
+            for phase in ("scratch", "finetuned"):
+                samples = answer.Samples(voc, names, range(1, 11), number, options, rng)
+                losses.append(answer.train(network, samples, phase, options))
+                answer.draw_heads(network, rng)
+        return [loss for pair in zip(*losses, strict=True) for loss in pair]
+
+    return inputs, rates, train
+
+
+STARTS = {"semaseg": start_semaseg, "digits": start_digits, "voc": start_voc}
+
+
 def take_fingerprint(exercise, framework):
     """Return {"weights": ..., "parameters": ..., "logits": ..., "rates": ..., "losses": [STEPS numbers]} of an answer.
 
@@ -43,26 +90,16 @@ def take_fingerprint(exercise, framework):
     sys.argv = [str(path), "--device", "cpu"]
     options = answer.read_options()
     rng = np.random.default_rng(options.seed)
-    # Newts are loaded as one folder, the digits are made while training.
-    is_newts = hasattr(answer, "load_newts")
-    data = answer.load_newts(options.data / "train", options.size)[1:] if is_newts else answer.load_data(options)
     network = answer.build_network(rng, options)
-    weights = convert_weights.get_weights(framework, network)
+    weights = convert_weights.list_weights(answer, framework, network)
     drawn = checksum(weights[name] for name in sorted(weights))  # now: some frameworks' arrays change while they train
-    trained = [array for name, array in weights.items() if not name.endswith(("mean", "variance"))]
+    trained = [array for name, array in weights.items() if not name.endswith(("mean", "variance", "running_var"))]
+    inputs, rates, train = STARTS[exercise.subject](answer, options, rng)
     if hasattr(answer, "predict"):
-        inputs = data[0][:1] if is_newts else answer.normalise(np.random.default_rng(1).random((2, 32, 32, 3)))
         logits = [answer.predict(network, inputs.astype(np.float64), options)]
-    rates = [options.lr]
     if hasattr(answer, "learning_rate"):
-        rates = [answer.learning_rate(iteration, options) for iteration in range(options.iterations)]
-        answer.learning_rate = lambda iteration, options: options.lr
-    options.iterations = STEPS
-    if is_newts:
-        losses = answer.train(network, *data, options, rng)
-    else:
-        exam = answer.make_pictures(*data["test"], 10, np.random.default_rng(0))
-        losses, _ = answer.train(network, data["train"], exam, options, rng)
+        answer.learning_rate = lambda *_: options.lr
+    losses = train(network)
     return {
         "weights": drawn,
         "parameters": sum(array.size for array in trained),

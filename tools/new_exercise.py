@@ -158,11 +158,14 @@ def main():
     print(f"Exercise {number}, {options.name}, is now as {exercise.name}:")
     print(*(f"  {path.relative_to(REPOSITORY).as_posix()}" for path in files), sep="\n")
     lesson = Path(options.subject.folder, "README.md")
+    texts = f"its section in {lesson} and {lesson.with_suffix('.ja.md')}"
+    if (REPOSITORY / options.subject.folder / "lesson").is_dir():
+        texts += f", and its page\n     lesson/{number:02}_{options.name}.md and .ja.md there"
     print(f"""What is left to do:
   1. Write what is new in the four answers, and name it after "New here" in their docstrings: tools/copies.py tells
      where the two do not agree.
   2. In exercises.toml, correct what is copied from {exercise.name}: parameters, sizes and options.
-  3. Write its section in {lesson} and {lesson.with_suffix(".ja.md")}.
+  3. Write {texts}.
   4. make lesson-figures EXERCISE={options.name}
   5. make test""")
 

@@ -16,6 +16,11 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "Question_semaseg/assets/results.json"
+# Where images and masks of the same names lie: those of newts, and what answers write that make their own; VOC's.
+LAYOUTS = [("test/images", "test/seg_images")]
+LAYOUTS += [(f"{above}JPEGImages", f"{above}SegmentationClass") for above in ("VOCdevkit/VOC2012/", "VOC2012/", "")]
+PREDICTIONS = ("predictions", "results/VOC2012/Segmentation/comp6_val_cls")  # where an answer writes what it predicts
+VOID = (224, 224, 192)  # VOC's colour of what counts for nothing
 
 
 def wait_measured(process):
@@ -48,6 +53,28 @@ def run_measured(command, **more):
         seconds = time.perf_counter() - start
         errors.seek(0)
         return process.returncode, errors.read().decode(errors="replace"), seconds, memory
+
+
+def find_tests(folders):
+    """Return the folders of the images and of the masks that answers were tested on, in the first of some folders."""
+    for folder in folders:
+        for images, masks in LAYOUTS:
+            if (folder / images).is_dir():
+                return folder / images, folder / masks
+    return None
+
+
+def find_predictions(out):
+    """Return the folder of what an answer predicted, below the one it wrote to."""
+    return next((out / name for name in PREDICTIONS if (out / name).is_dir()), out / PREDICTIONS[0])
+
+
+def cut_middle(image, ratio):
+    """Return the largest part in the middle of an image whose width is ratio times its height."""
+    height, width = image.shape[:2]
+    high, wide = min(height, round(width / ratio)), min(width, round(height * ratio))
+    top, left = (height - high) // 2, (width - wide) // 2
+    return image[top : top + high, left : left + wide]
 
 
 def read_results(path=RESULTS):

@@ -1,0 +1,830 @@
+"""Exercise 5, voc_test, in Chainer: measure a segmentation of VOC as VOC does, and what common faults in that cost.
+
+With --weights FILE.pth, of exercise 4 or published ones, those are tested; by default a small network is trained first.
+
+New here: NUMBERS, CHOICES, FAULTS, FAULTS_SIZE, train, run, measure, test, test_faults, save_classes, read_options,
+main. As in 01_voc_dataset_chainer.py: Samples. As in 03_deeplab_chainer.py: segment, paint. All else is as
+in 04_deeplab_finetune_chainer.py.
+"""
+
+import argparse
+import collections
+import functools
+import io
+import itertools
+import json
+import math
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
+
+# Ctrl-C ends the script in one line, also during the imports that follow, which take seconds.
+signal.signal(signal.SIGINT, lambda *_: sys.exit(f"{Path(__file__).name}: interrupted"))
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+np.sctypes = {"int": [np.int32, np.int64]}  # Chainer reads this name, which NumPy 2 dropped
+warnings.simplefilter("ignore")  # its last release predates what its dependencies now warn of
+import chainer
+from chainer import functions, links
+from chainer.functions.array.im2col import Im2ColGrad
+
+FLOAT = "float32"  # with "float64" the losses of all four frameworks coincide: see the lesson
+CLASSES = tuple(
+    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
+    "pottedplant sheep sofa train tvmonitor".split()
+)
+VOID = 255  # the index of pixels along outlines, and of what is hard to tell, that count for nothing
+# VOC's colour of an index, (256, 3): its bits 0, 3, 6 are the highest of red, bits 1, 4, 7 of green, 2, 5 of blue.
+COLOURS = np.uint8([[sum((i >> 3 * k + c & 1) << 7 - k for k in range(3)) for c in range(3)] for i in range(256)])
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue, from 0 to 1
+NUMBERS = {  # the default of an option, what it may be, and its meaning
+    "iterations": (400, range(1, 10**6), "training steps, where there are no --weights"),
+    "batch": (8, range(2, 4097), "images in a batch"),  # the mean of an image needs two for its batch norm
+    "size": (128, range(32, 2049), "height and width of the crops; shorter side to which whole images are reduced"),
+    "pictures": (16, range(10**6), "images to write a picture of"),
+    "workers": (2, range(65), "processes or threads that read ahead; 0 for none"),
+    "seed": (0, range(2**63), "of all random numbers"),
+}
+LEARNING_RATE = 0.1  # of the first step, by default; of what others have trained, a tenth
+MOMENTUM = 0.9
+AUX_WEIGHT = 0.4  # of the auxiliary head's loss
+CHOICES = {"depth": ("14", "50", "101"), "crop": ("random", "centre"), "device": ("auto", "cpu", "cuda")}
+FAULTS = {  # how each row of the table of faults differs from the first
+    "none": {},
+    "the auxiliary loss in full": {"aux_weight": 1},
+    "in training mode": {"training": True},
+    "without normalisation": {"raw": True},
+    "void counted": {"void": True},
+    "all of them": {"aux_weight": 1, "training": True, "raw": True, "void": True},
+}
+FAULTS_SIZE = 128  # of the centre crops that they are shown on
+DEVICES = {"cpu": "@numpy", "cuda": "@cupy:0"}  # the names that Chainer has for them
+# By depth, the number of layers in the backbone: blocks of each stage, its width, and the rates of ASPP.
+RESNETS = {
+    "101": ((3, 4, 23, 3), 64, (12, 24, 36)),
+    "50": ((3, 4, 6, 3), 64, (12, 24, 36)),
+    "14": ((1, 1, 1, 1), 16, (2, 4, 6)),  # small enough to be trained on a CPU, on crops of 128 pixels
+}
+# Of each stage: width, stride, dilation of the first block and of the others. Where ResNet has stride 2 in the last two
+# stages, the features stay at an eighth of the image, and the kernels see twice and four times as far instead.
+STAGES = {"layer1": (1, 1, 1, 1), "layer2": (2, 2, 1, 1), "layer3": (4, 1, 1, 2), "layer4": (8, 1, 2, 4)}
+# What Chainer calls weights and running averages, and what the published files do, in their order.
+NAMES = {
+    "W": "weight",
+    "b": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "avg_mean": "running_mean",
+    "avg_var": "running_var",
+}
+FOLDER = Path("VOCdevkit", "VOC2012")
+DRAWN = Path(__file__, "../../../Dataset/voc").resolve()  # pictures in VOC's layout, which Dataset/draw_voc.py draws
+
+
+def find_voc(folder):
+    """Return the folder VOC2012 that is in folder; draw pictures first where none are at the default place."""
+    complete, draw = folder / FOLDER / "ImageSets" / "Segmentation" / "val.txt", DRAWN.with_name("draw_voc.py")
+    if folder == DRAWN and not complete.exists() and draw.exists():
+        print(f"drawing pictures in VOC's layout to {DRAWN}, once: less than a minute", flush=True)
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what stops draw_voc.py, Ctrl-C too, it says itself
+        status = subprocess.run([sys.executable, str(draw)], stdout=subprocess.DEVNULL).returncode
+        signal.signal(signal.SIGINT, handler)
+        if status:
+            raise SystemExit(status)
+    for voc in (folder / FOLDER, folder / FOLDER.name, folder):
+        if (voc / "ImageSets" / "Segmentation").is_dir():
+            return voc
+    stop(f"{folder}: holds no {FOLDER.as_posix()}/ImageSets/Segmentation/: name the folder with VOCdevkit/ by --data")
+
+
+def read_names(voc, split):
+    """Return the names of the images of a split, "train" or "val"; each has an image and a mask."""
+    path = voc / "ImageSets" / "Segmentation" / f"{split}.txt"
+    names = path.read_text(encoding="utf-8").split()
+    if not names or len(set(names)) < len(names):
+        stop(f"{path}: empty, or names an image twice: take VOC's own file")
+    for name in names:
+        for file in (voc / "JPEGImages" / f"{name}.jpg", voc / "SegmentationClass" / f"{name}.png"):
+            if not file.is_file():
+                stop(f"{file}: not there, but {path} names it: add it, or remove the name")
+    return names
+
+
+def open_image(path):
+    """Return an image as Pillow has it, read to its end and turned upright as its camera noted (EXIF)."""
+    try:
+        image = Image.open(path)
+        if ";16" in str(image.tile) or image.mode[0] in "IF":  # Pillow would drop or clip what 8 bits cannot hold
+            raise ValueError("it has more than 8 bits per channel")
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # a damaged file raises whatever its first wrong byte leads to
+        if getattr(error, "errno", None):  # it is not the file's content that is wrong
+            raise
+        stop(f"{path}: {error}: save it again as an 8-bit image of moderate size, or take the original")
+
+
+def read_mask(path):
+    """Return the class index of each pixel, (height, width) uint8: 0 to 20, or VOID."""
+    image = open_image(path)
+    if image.mode not in ("P", "L"):  # not by its colours: a PNG without palette is no longer what VOC published
+        stop(f"{path}: holds colours (mode {image.mode}), not class indices: take VOC's own PNG, which has a palette")
+    mask = np.array(image)
+    found = np.unique(mask)
+    if unknown := sorted({*found.tolist()} - {*range(len(CLASSES)), VOID}):
+        stop(f"{path}: unknown class indices {unknown[:5]}: use 0 to {len(CLASSES) - 1}, and {VOID} for void")
+    if image.mode == "P":
+        palette = np.array(image.getpalette() + 768 * [0], np.uint8).reshape(-1, 3)
+        if (palette[found] != COLOURS[found]).any():  # an editor numbers the colours as it likes when it saves
+            stop(f"{path}: its palette is not VOC's, so its indices mean other classes: take VOC's own PNG")
+    return mask
+
+
+def read_pair(voc, name):
+    """Return an image (height, width, 3) uint8, red, green, blue, and its mask (height, width) uint8."""
+    image = np.array(open_image(voc / "JPEGImages" / f"{name}.jpg").convert("RGB"))
+    path = voc / "SegmentationClass" / f"{name}.png"
+    mask = read_mask(path)
+    if image.shape[:2] != mask.shape:
+        stop(f"{path}: is {mask.shape} in size, its image, turned upright, {image.shape[:2]}: make them the same")
+    return image, mask
+
+
+def resize(image, mask, height, width):
+    """Return image and mask at another size: of colours the mean or a blend, of class indices the nearest one."""
+    smaller = height * width < mask.size
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    # INTER_NEAREST takes the top left corner of each new pixel, which shifts the mask; _EXACT takes its centre.
+    return image, cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def centre_crop(image, mask, size):
+    """Return the largest square in the middle of image and mask, resized to size x size."""
+    side = min(mask.shape)
+    top, left = ((length - side) // 2 for length in mask.shape)
+    square = np.s_[top : top + side, left : left + side]
+    return resize(image[square], mask[square], size, size)
+
+
+def random_crop(image, mask, size, rng):
+    """Return a crop, size x size, of image and mask at a random scale, mirrored or not (arXiv:1706.05587, section 4.1).
+
+    At scale 1 the shorter side is as long as the crop; the scale is from 0.5 to 2. What lies beyond the image has
+    ImageNet's mean colour, 0 after normalisation, and is void.
+    """
+    scale = rng.uniform(0.5, 2) * size / min(mask.shape)
+    image, mask = resize(image, mask, *(round(scale * length) for length in mask.shape))
+    below, right = (max(0, size - length) for length in mask.shape)
+    mean = [255 * channel for channel in MEAN]
+    image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=mean)
+    mask = cv2.copyMakeBorder(mask, 0, below, 0, right, cv2.BORDER_CONSTANT, value=VOID)
+    top, left = (rng.integers(length - size + 1) for length in mask.shape)
+    step = rng.choice((1, -1))  # a step of -1 mirrors left and right
+    crop = np.s_[top : top + size, left : left + size]
+    return image[crop][:, ::step], mask[crop][:, ::step]
+
+
+def normalise(image):
+    """Return an image (height, width, 3) uint8 such that ImageNet's have mean 0 and standard deviation 1."""
+    return ((image / 255 - MEAN) / STD).astype(FLOAT)
+
+
+class Samples:
+    """What training sees: sample 0, 1, 2, ... is an image (size, size, 3) and a mask (size, size) uint8.
+
+    Each has a random generator of its own, so it is the same whichever process or thread makes it, and when. (Workers
+    that copy one generator would all draw the same crops.)
+    """
+
+    def __init__(self, voc, names, options, rng):
+        self.voc, self.options = voc, options
+        number = options.iterations * options.batch
+        epochs = math.ceil(number / len(names))  # each epoch takes every image once, in another order
+        self.names = [names[i] for _ in range(epochs) for i in rng.permutation(len(names))][:number]
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, number):
+        image, mask = read_pair(self.voc, self.names[number])
+        if self.options.crop == "centre":
+            image, mask = centre_crop(image, mask, self.options.size)
+        else:
+            rng = np.random.default_rng(np.random.SeedSequence(self.options.seed, spawn_key=(number,)))
+            image, mask = random_crop(image, mask, self.options.size, rng)
+        return normalise(image), np.ascontiguousarray(mask)
+
+
+def draw_batches(samples, options):
+    """Yield batches on the device: images (batch, 3, height, width), masks (batch, height, width)."""
+    device, order = chainer.get_device(DEVICES[options.device]), {"repeat": False, "shuffle": False}
+    if options.workers:
+        # Not a MultithreadIterator: Ctrl-C would end its threads within OpenCV, which aborts the process. An error in a
+        # worker process is not reported, and the iterator waits forever: so each pair is read before, as in main.
+        iterator = chainer.iterators.MultiprocessIterator(samples, options.batch, n_processes=options.workers, **order)
+    else:
+        iterator = chainer.iterators.SerialIterator(samples, options.batch, **order)
+    with iterator:  # it ends the processes, also where the caller leaves its loop early
+        for batch in iterator:
+            images, masks = chainer.dataset.concat_examples(batch, device)
+            yield images.transpose(0, 3, 1, 2), masks
+
+
+def draw_dropout(iteration, size, batch, options):
+    """Return for each head an array (batch, height / 8, width / 8, channels) to multiply by: dropout of 0.5, 0.1."""
+    # The frameworks' own dropout does the same, but each draws from its own generator: then no two curves would agree.
+    rng = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(iteration, 0)))
+    side = math.ceil(size / 8)
+    shape = batch, side, side, 4 * RESNETS[options.depth][1]
+    return [(rng.random(shape, np.float32) < keep).astype(FLOAT) / keep for keep in (0.5, 0.9)]
+
+
+def to_tensor(array, device):
+    """Return an array (batch, height, width, channels) as an array (batch, channels, height, width) on the device."""
+    return chainer.get_device(DEVICES[device]).send(array.transpose(0, 3, 1, 2))  # an array of NumPy or CuPy
+
+
+class DeepLabV3(chainer.Chain):
+    """DeepLabV3 (arXiv:1706.05587) with an auxiliary head; its entries have the names of the published weights.
+
+    Takes images (batch, 3, height, width), returns the logits of both heads, (batch, 21, height, width). In training
+    dropout is two arrays (batch, channels, height / 8, width / 8), which the features before the last layers of each
+    head are multiplied by.
+    """
+
+    def __init__(self, depth):
+        super().__init__()
+        blocks, width, rates = RESNETS[depth]
+        with self.init_scope():
+            self.backbone = ResNet(blocks, width)
+            self.classifier = chainer.Sequential(
+                ASPP(32 * width, 4 * width, rates),
+                *conv_norm_relu(4 * width, 4 * width, 3),
+                Convolution(4 * width, len(CLASSES), 1),
+            )
+            self.aux_classifier = chainer.Sequential(
+                *conv_norm_relu(16 * width, 4 * width, 3),
+                functions.identity,  # where the published network has dropout
+                Convolution(4 * width, len(CLASSES), 1),
+            )
+
+    def forward(self, images, dropout=(1, 1)):
+        middle, last = self.backbone(images)
+        # An eighth of the height and width, as all features here.
+        logits = run_layers(self.classifier[1:], self.classifier[0](last) * dropout[0])
+        aux_logits = run_layers(self.aux_classifier[3:], run_layers(self.aux_classifier[:3], middle) * dropout[1])
+        return [upsample(x, images.shape[2:]) for x in (logits, aux_logits)]
+
+
+class ResNet(chainer.Chain):
+    """The backbone (arXiv:1512.03385): images to the features of the last two stages, at an eighth of the size."""
+
+    def __init__(self, blocks, width):
+        super().__init__()
+        with self.init_scope():
+            self.conv1, self.bn1 = conv(3, width, 7, stride=2), batch_norm(width)
+            channels = width
+            for (name, (wider, stride, first, others)), number in zip(STAGES.items(), blocks, strict=True):
+                stage = [Bottleneck(channels, wider * width, stride, first)]
+                channels = 4 * wider * width
+                stage += [Bottleneck(channels, wider * width, 1, others) for _ in range(number - 1)]
+                setattr(self, name, chainer.Sequential(*stage))
+
+    def forward(self, x):
+        x = functions.relu(self.bn1(self.conv1(x)))  # (batch, width, height / 2, width / 2)
+        # By default, cover_all=True, Chainer pads below and to the right until no pixel is left out: a pixel more.
+        x = functions.max_pooling_2d(x, 3, stride=2, pad=1, cover_all=False)  # a quarter
+        x = self.layer2(self.layer1(x))  # an eighth, from here on
+        middle = self.layer3(x)
+        return middle, self.layer4(middle)
+
+
+class Bottleneck(chainer.Chain):
+    """A residual block: what three convolutions, 1 x 1, 3 x 3 and 1 x 1, add to its input."""
+
+    def __init__(self, in_channels, channels, stride, dilation):
+        super().__init__()
+        with self.init_scope():
+            self.conv1, self.bn1 = conv(in_channels, channels, 1), batch_norm(channels)
+            self.conv2, self.bn2 = conv(channels, channels, 3, stride, dilation), batch_norm(channels)
+            self.conv3, self.bn3 = conv(channels, 4 * channels, 1), batch_norm(4 * channels)
+            layers = [functions.identity]
+            if in_channels != 4 * channels:  # the input is brought to the shape of what is added
+                layers = conv(in_channels, 4 * channels, 1, stride), batch_norm(4 * channels)
+            self.downsample = chainer.Sequential(*layers)
+
+    def forward(self, x):
+        y = functions.relu(self.bn1(self.conv1(x)))
+        y = functions.relu(self.bn2(self.conv2(y)))
+        return functions.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+
+
+class ASPP(chainer.Chain):
+    """Atrous spatial pyramid pooling: the same features seen at several rates, and as a whole (section 3.3)."""
+
+    def __init__(self, in_channels, channels, rates):
+        super().__init__()
+        branches = [conv_norm_relu(in_channels, channels, 1)]
+        branches += [conv_norm_relu(in_channels, channels, 3, rate) for rate in rates]
+        mean = functools.partial(functions.mean, axis=(2, 3), keepdims=True)
+        branches += [chainer.Sequential(mean, *conv_norm_relu(in_channels, channels, 1))]  # (..., 1, 1)
+        with self.init_scope():
+            self.convs = chainer.ChainList(*branches)
+            self.project = conv_norm_relu(len(branches) * channels, channels, 1)
+
+    def forward(self, x):
+        branches = [branch(x) for branch in self.convs]
+        branches[-1] = functions.broadcast_to(branches[-1], branches[0].shape)  # the mean of the image, at every pixel
+        return self.project(functions.concat(branches, axis=1))
+
+
+def conv(in_channels, channels, kernel, stride=1, dilation=1):
+    """Return a convolution without bias, which keeps the height and width but for its stride."""
+    # Padding on all sides alike: TensorFlow's SAME would not do so at stride 2. See exercise 2.
+    padding = dilation * (kernel // 2)
+    # Its weights are 0 until build_network draws them: Chainer would draw others first, which takes a second.
+    return Convolution(in_channels, channels, kernel, stride, padding, True, initialW=0, dilate=dilation)
+
+
+class Convolution(links.Convolution2D):
+    """Chainer's convolution, its weights (out, in, kernel, kernel), computed in a faster way on a CPU."""
+
+    def forward(self, x):
+        if self.xp is not np:
+            return super().forward(x)
+        kernel, (batch, channels, height, width) = self.ksize, x.shape
+        if self.stride[0] > 1:
+            windows = functions.im2col(x, kernel, self.stride, self.pad, dilate=self.dilate)
+            x = multiply(self.W.reshape(self.out_channels, -1), windows)
+        else:
+            # Chainer copies the windows of all pixels, in x kernel x kernel numbers each, rearranges them, and
+            # multiplies them by the kernel. This multiplies each pixel by all taps of the kernel, then shifts and adds
+            # the products, out x kernel x kernel numbers: at most as many here, in ASPP an eighth. On one core, a
+            # training step takes less than half the time.
+            taps = functions.flip(self.W.reshape(self.out_channels, channels, -1), 2).transpose(0, 2, 1)
+            x = multiply(taps.reshape(-1, channels), x)  # (batch, out x kernel x kernel, height, width)
+            if kernel > 1:
+                shape = batch, self.out_channels, height, width
+                x = Im2ColGrad((kernel, kernel), (1, 1), self.pad, False, self.dilate, shape).apply((x,))[0]
+        return x if self.b is None else functions.bias(x, self.b)
+
+
+def multiply(weights, x):
+    """Return x (batch, in, height, width) with each pixel's channels multiplied by weights (out, in)."""
+    batch, channels, height, width = x.shape
+    products = functions.matmul(weights, x.reshape(batch, channels, -1))  # one product for each image
+    return products.reshape(batch, -1, height, width)
+
+
+def batch_norm(channels):
+    """Return batch normalisation with the constants that all four frameworks have here."""
+    return links.BatchNormalization(channels, decay=0.9, eps=1e-5)
+
+
+def conv_norm_relu(in_channels, channels, kernel, dilation=1):
+    """Return convolution, batch norm and ReLU."""
+    layers = conv(in_channels, channels, kernel, dilation=dilation), batch_norm(channels), functions.relu
+    return chainer.Sequential(*layers)
+
+
+def run_layers(layers, x):
+    """Return x after some layers, one after the other."""
+    return functools.reduce(lambda x, layer: layer(x), layers, x)
+
+
+def upsample(x, size):
+    """Return x (batch, channels, height, width) at another size, bilinear, with align_corners=False."""
+    # Chainer's resize_images takes float32 alone, and a name that NumPy 1.24 dropped.
+    rows, columns = (x.device.send(interpolate(*lengths)) for lengths in zip(x.shape[2:], size, strict=True))
+    return functions.matmul(rows, functions.matmul(x, columns, transb=True))
+
+
+def interpolate(length, new_length):
+    """Return the matrix (new_length, length) that interpolates linearly between pixels, which keep their centres."""
+    places = np.clip((np.arange(new_length) + 0.5) * length / new_length - 0.5, 0, length - 1)
+    return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(length))).astype(FLOAT)
+
+
+def build_network(rng, options):
+    """Return a DeepLabV3 on the device. NumPy draws its weights, so that all four frameworks start from the same.
+
+    He normal by fan-in (arXiv:1502.01852, section 2.2), in the order of the entries; biases are 0. The last batch norm
+    of each residual block begins at 0.2, so that the sum of many blocks stays of moderate size.
+    """
+    network = DeepLabV3(options.depth)
+    for name, variable in find_variables(network):
+        array = chainer.as_array(variable)
+        if array.ndim == 4:
+            array[...] = rng.standard_normal(array.shape) * np.sqrt(2 / array[0].size)
+        elif name.endswith("bn3.weight"):
+            array.fill(0.2)
+    network.to_device(DEVICES[options.device])
+    return network
+
+
+def find_variables(link, path=""):
+    """Yield the name, as in the published files, of each Parameter and each array of running averages, and itself."""
+    for attribute, name in NAMES.items():
+        variable = getattr(link, attribute, None)
+        if variable is not None:
+            yield path + name, variable
+    # Not Chainer's namedparams, which sorts the links of a Chain, and numbers those of a Sequential 0, 3, 2, 1.
+    children = enumerate(link) if isinstance(link, chainer.ChainList) else vars(link).items()
+    for name, child in children:
+        if isinstance(child, chainer.Link):
+            yield from find_variables(child, f"{path}{name}.")
+
+
+def list_entries(network):
+    """Return {name: array} of all weights and running averages, as in the published files: kernels (out, in, h, w)."""
+    # Copies: what training does to the network must not change them.
+    variables = find_variables(network)
+    return {name: np.array(chainer.backends.cuda.to_cpu(chainer.as_array(variable))) for name, variable in variables}
+
+
+def set_entries(network, entries):
+    """Set all weights and running averages of the network to the arrays of {name: array}."""
+    for name, variable in find_variables(network):
+        chainer.backend.copyto(chainer.as_array(variable), entries[name])
+
+
+class TensorUnpickler(pickle.Unpickler):
+    """Reads what torch.save writes of a state_dict: its tensors, as arrays. Anything else in the file is refused.
+
+    A plain Unpickler would call whatever function a file names, so a hostile file could run a program of its own.
+    """
+
+    DTYPES = {"Float": np.float32, "Double": np.float64, "Half": np.float16, "Long": np.int64}
+
+    def __init__(self, file, storages):
+        super().__init__(file)
+        self.storages = storages  # a function of key, dtype and length: the array (length,) that a file calls key
+
+    def find_class(self, module, name):
+        known = {"_rebuild_tensor_v2": self.rebuild, "_rebuild_parameter": lambda array, *_: array}
+        if module == "torch._utils" and name in known:
+            return known[name]
+        if module == "torch" and name.removesuffix("Storage") in self.DTYPES:
+            return self.DTYPES[name.removesuffix("Storage")]
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which is no tensor")
+
+    def persistent_load(self, identifier):
+        _, dtype, key, _, length, *_ = identifier
+        return self.storages(key, dtype, length)
+
+    @staticmethod
+    def rebuild(storage, offset, shape, strides, *_):
+        last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
+        inside = min((offset, *shape, *strides)) >= 0 and (0 in shape or last < len(storage))
+        if not inside or storage.ndim != 1 or not storage.flags.c_contiguous:  # a tensor is no storage
+            raise pickle.UnpicklingError("a tensor lies beyond its storage")
+        return np.lib.stride_tricks.as_strided(storage[offset:], shape, [storage.itemsize * s for s in strides])
+
+
+def read_pth(path):
+    """Return {name: array} of a file that torch.save has written of a network's state_dict; run nothing from it.
+
+    Files are zip archives, or, before PyTorch 1.6, pickles one after the other, and then the numbers.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            (root,) = {name.split("/")[0] for name in archive.namelist()}
+            if f"{root}/byteorder" in archive.namelist() and archive.read(f"{root}/byteorder") != b"little":
+                raise ValueError("its numbers are big-endian")
+
+            def read(key, dtype, length):
+                return np.frombuffer(archive.read(f"{root}/data/{key}"), dtype, length)
+
+            return dict(TensorUnpickler(io.BytesIO(archive.read(f"{root}/data.pkl")), read).load())
+    with open(path, "rb") as file:
+        storages = {}
+
+        def find(key, dtype, length):
+            if length * np.dtype(dtype).itemsize > os.fstat(file.fileno()).st_size:
+                raise ValueError("it ends before its numbers do")
+            return storages.setdefault(key, np.empty(length, dtype))
+
+        magic, _, system, entries, keys = (TensorUnpickler(file, find).load() for _ in range(5))
+        if magic != 0x1950A86A20F9469CFC6C or not system["little_endian"]:
+            raise ValueError("it is of another kind")
+        for key in keys:
+            length, storage = struct.unpack("<q", file.read(8)), storages[key]
+            if length != (len(storage),) or file.readinto(storage) != storage.nbytes:
+                raise ValueError("it ends before its numbers do")
+    return dict(entries)
+
+
+def load_weights(network, path, depth):
+    """Read weights in the published format into the network; stop at a file of another network, or a damaged one."""
+    try:
+        entries = read_pth(path)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file raises whatever its first wrong byte leads to
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        stop(f"{path}: not a whole file of weights in PyTorch's format ({reason}): fetch it again")
+    own = {name: entry.shape for name, entry in list_entries(network).items()}
+    found = {name: np.shape(entries[name]) for name in entries if not name.endswith("num_batches_tracked")}
+    for name in [*own, *found]:
+        if own.get(name) != found.get(name):
+            shapes = f"{name} is {found.get(name, 'missing')}, not {own.get(name, 'there')}"
+            stop(f"{path}: not the weights of DeepLabV3 of --depth {depth}: {shapes}: give their --depth, or others")
+    set_entries(network, {name: np.array(entries[name], FLOAT) for name in own})
+
+
+def write_pth(path, network):
+    """Write all weights and running averages as the published ones are, so that read_pth reads them anywhere."""
+
+    def text(value):
+        return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+    def numbers(*values):
+        return b"".join(b"J" + struct.pack("<i", value) for value in values)
+
+    entries = {}
+    for name, entry in list_entries(network).items():
+        entries[name] = np.ascontiguousarray(entry)
+        if name.endswith("running_var"):
+            entries[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+    # torch.save pickles calls of PyTorch's functions. pickle would have to import those, so here are its own codes:
+    # X, J text and numbers, c a name, ( to t a tuple, Q what stands for the numbers of a tensor, R a call, u a dict.
+    pickled, content = [b"\x80\x02}("], io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for key, (name, entry) in enumerate(entries.items()):
+            kind = {"int64": b"Long", "float32": b"Float", "float64": b"Double"}[entry.dtype.name]
+            strides = [step // entry.itemsize for step in entry.strides]
+            pickled += [text(name), b"ctorch._utils\n_rebuild_tensor_v2\n((", text("storage")]
+            pickled += [b"ctorch\n" + kind + b"Storage\n", text(str(key)), text("cpu"), numbers(entry.size), b"tQ"]
+            pickled += [numbers(0), b"(", numbers(*entry.shape), b"t(", numbers(*strides), b"t"]
+            pickled += [b"\x89ccollections\nOrderedDict\n)RtR"]
+            archive.writestr(f"archive/data/{key}", entry.tobytes())
+        archive.writestr("archive/data.pkl", b"".join([*pickled, b"u."]))
+        archive.writestr("archive/version", "3\n")
+    write_whole(path, lambda part: part.write_bytes(content.getvalue()))
+
+
+def cross_entropy(logits, masks):
+    """Return softmax cross entropy, the mean over all pixels that are not void; logits (batch, 21, height, width)."""
+    return functions.softmax_cross_entropy(logits, masks.astype(np.int32), ignore_label=VOID)
+
+
+def compute_loss(logits, masks):
+    """Return the cross entropy of the logits of both heads; that of the auxiliary one has the smaller weight."""
+    return cross_entropy(logits[0], masks) + AUX_WEIGHT * cross_entropy(logits[1], masks)
+
+
+def learning_rate(iteration, number, lr):
+    """Return the learning rate of an iteration of a number of them, counted from 0 (arXiv:1706.05587, section 4.1)."""
+    return lr * (1 - iteration / number) ** 0.9
+
+
+def train(network, samples, options):
+    """Train by stochastic gradient descent with momentum; return the loss at each step."""
+    optimizer = chainer.optimizers.MomentumSGD(lr=options.lr, momentum=MOMENTUM).setup(network)
+    losses = []
+    bar = tqdm(draw_batches(samples, options), "train", options.iterations)
+    for iteration, (images, masks) in enumerate(bar):
+        optimizer.lr = learning_rate(iteration, options.iterations, options.lr)
+        factors = draw_dropout(iteration, options.size, options.batch, options)
+        dropout = [to_tensor(array, options.device) for array in factors]
+        loss = compute_loss(network(images, dropout), masks)
+        network.cleargrads()
+        loss.backward()
+        optimizer.update()
+        losses.append(float(loss.array))
+        bar.set_postfix_str(f"loss {losses[-1]:.4f}", refresh=False)
+        if not math.isfinite(losses[-1]):
+            bar.close()
+            stop(f"--lr {options.lr}: the loss is {losses[-1]} at iteration {iteration + 1}: try a smaller one")
+    return losses
+
+
+def predict(network, images, options):
+    """Return the logits, (N, height, width, class), of images (N, height, width, 3)."""
+    # Batch norm by its running averages: a prediction must not depend on the rest of its batch.
+    with chainer.using_config("train", False), chainer.no_backprop_mode():
+        logits = network(to_tensor(images, options.device))[0]
+    return chainer.backends.cuda.to_cpu(logits.array.transpose(0, 2, 3, 1))
+
+
+def segment(network, image, options):
+    """Return the class index of each pixel, (height, width) uint8, of an image (height, width, 3) uint8 of any size."""
+    height, width = image.shape[:2]
+    scale = min(1, options.size / min(height, width))
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
+    logits = predict(network, normalise(small)[None], options)[0]
+    # Logits are resized, not classes: so outlines stay smooth. Pixels keep their centres, as in align_corners=False.
+    return cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR).argmax(axis=2).astype(np.uint8)
+
+
+def paint(image, prediction):
+    """Return an image with the classes found laid over it, and beside it a legend of their names and shares."""
+    overlay = np.where(prediction[..., None] > 0, image // 2 + COLOURS[prediction] // 2, image)
+    shares = np.bincount(prediction.ravel(), minlength=len(CLASSES)) / prediction.size
+    found = sorted(np.flatnonzero(shares), key=lambda index: -shares[index])
+    line = max(20, min(image.shape[0] // (len(found) + 1), 32))  # height of a line of the legend, in pixels
+    legend = np.full((max(image.shape[0], line * (len(found) + 1)), 9 * line, 3), 255, np.uint8)
+    for number, index in enumerate(found):
+        top, text = line * number + line // 2, f"{CLASSES[index]} {shares[index]:.1%}"
+        cv2.rectangle(legend, (line // 2, top), (line, top + line // 2), COLOURS[index].tolist(), cv2.FILLED)
+        place = (line + line // 3, top + line // 2)
+        cv2.putText(legend, text, place, cv2.FONT_HERSHEY_SIMPLEX, line / 45, (0, 0, 0), 1, cv2.LINE_AA)
+    panels = [np.pad(panel, ((0, len(legend) - len(panel)), (0, 0), (0, 0))) for panel in (image, overlay)]
+    return np.hstack([*panels, legend])
+
+
+def run(network, images, masks, training, dropout, options):
+    """Return the class index of each pixel, (N, height, width), and the loss of each head, in either mode.
+
+    images (N, height, width, 3), masks (N, height, width), dropout: of both heads, where training is true.
+    """
+    with chainer.using_config("train", training), chainer.no_backprop_mode():
+        factors = [to_tensor(array, options.device) for array in dropout] if training else (1, 1)
+        logits = network(to_tensor(images, options.device), factors)
+        target = chainer.get_device(DEVICES[options.device]).send(masks)
+        losses = [float(cross_entropy(x, target).array) for x in logits]
+    return chainer.backends.cuda.to_cpu(logits[0].array.argmax(axis=1)), losses
+
+
+def count_pairs(masks, predictions):
+    """Return how many pixels of each true class (rows) have each predicted class (columns); void is left out."""
+    valid = masks != VOID
+    pairs = np.bincount(len(CLASSES) * masks[valid].astype(int) + predictions[valid], minlength=len(CLASSES) ** 2)
+    return pairs.reshape(len(CLASSES), len(CLASSES))
+
+
+def measure(pairs, void=0):
+    """Return pixel accuracy, IoU by class, None if it is neither in the truth nor predicted, and their mean.
+
+    pairs is what count_pairs returns. void, how often each class was predicted where the truth is void, is 0: to count
+    void as wrong is a fault.
+    """
+    intersection = pairs.diagonal()
+    union = pairs.sum(axis=0) + pairs.sum(axis=1) - intersection + void
+    iou = {name: float(i / u) if u else None for name, i, u in zip(CLASSES, intersection, union, strict=True)}
+    miou = float(np.mean([value for value in iou.values() if value is not None]))
+    return {"miou": miou, "iou": iou, "pixel_accuracy": float(intersection.sum() / (pairs.sum() + np.sum(void)))}
+
+
+def test(network, voc, names, options):
+    """Segment whole images at their own size, write what VOC's server takes, and return the measures of them all."""
+    pairs = np.zeros((len(CLASSES), len(CLASSES)), int)
+    folder = options.out / "results" / "VOC2012" / "Segmentation" / "comp6_val_cls"
+    for number, name in enumerate(tqdm(names, "test")):
+        image, mask = read_pair(voc, name)
+        prediction = segment(network, image, options)
+        pairs += count_pairs(mask, prediction)
+        save_classes(folder / f"{name}.png", prediction)
+        if number < options.pictures:
+            panels = paint(image, prediction)  # higher than a small image, since it has a legend
+            truth = np.pad(COLOURS[mask], ((0, len(panels) - len(mask)), (0, 0), (0, 0)))
+            save_image(options.out / "pictures" / f"{name}.png", np.hstack([truth, panels]))
+    return measure(pairs)
+
+
+def test_faults(network, voc, names, options):
+    """Return {fault: loss and measures} of centre crops: what the same network seems to be worth, measured so."""
+    entries = list_entries(network)  # training mode moves the running averages
+    parts = np.array_split(names, max(1, len(names) // options.batch))
+    runs = {}
+    for training, raw in tqdm(list(itertools.product((False, True), repeat=2)), "faults"):
+        pairs, void, losses = 0, 0, []
+        for number, part in enumerate(parts):
+            crops = [centre_crop(*read_pair(voc, name), FAULTS_SIZE) for name in part]
+            images = np.stack([np.array(image / 255, FLOAT) if raw else normalise(image) for image, _ in crops])
+            masks = np.stack([mask for _, mask in crops])
+            dropout = draw_dropout(number, FAULTS_SIZE, len(part), options)
+            predictions, batch_losses = run(network, images, masks, training, dropout, options)
+            pairs = pairs + count_pairs(masks, predictions)
+            void = void + np.bincount(predictions[masks == VOID], minlength=len(CLASSES))
+            losses.append(batch_losses)
+        set_entries(network, entries)
+        runs[training, raw] = pairs, void, *np.mean(losses, axis=0)
+    rows = {}
+    for fault, wrong in FAULTS.items():
+        pairs, void, loss, aux_loss = runs[wrong.get("training", False), wrong.get("raw", False)]
+        loss = float(loss + wrong.get("aux_weight", AUX_WEIGHT) * aux_loss)
+        rows[fault] = {"loss": loss, **measure(pairs, void if wrong.get("void") else 0)}
+    return rows
+
+
+def save_classes(path, classes):
+    """Save class indices, (height, width) uint8, as a PNG with VOC's palette."""
+    image = Image.fromarray(classes)
+    image.putpalette(COLOURS.tobytes())
+    write_whole(path, lambda part: image.save(part))
+
+
+def save_image(path, image):
+    """Save an image, (height, width) or (height, width, 3) uint8, as PNG."""
+    write_whole(path, lambda part: Image.fromarray(image).save(part))
+
+
+def write_whole(path, write):
+    """Write a file beside path, then rename it: even if the script is killed, path is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")  # another run may write to the same folder
+    try:
+        write(part)
+        part.replace(path)
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(f"{path}: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def stop(message):
+    """End the script with one line that names the file or option and the fix, and with status 2."""
+    print(f"{Path(__file__).name}: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def read_options():
+    """Return the options of the command line; stop at one that makes no sense."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = stop
+    own_out = Path("outputs", Path(__file__).stem)
+    parser.add_argument("--weights", type=Path, help="file.pth to test (trains some of its own)")
+    parser.add_argument("--data", type=Path, default=DRAWN, help="folder with VOCdevkit/ in it (%(default)s)")
+    parser.add_argument("--out", type=Path, default=own_out, help="folder for all that is written (%(default)s)")
+    parser.add_argument("--lr", type=float, default=LEARNING_RATE, help="learning rate of the first step (%(default)s)")
+    for name, (default, _, meaning) in NUMBERS.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{meaning} (%(default)s)")
+    for name, choices in CHOICES.items():
+        parser.add_argument(f"--{name}", choices=choices, default=choices[0], help="(%(default)s)")
+    options = parser.parse_args()
+    for name, (_, allowed, _) in NUMBERS.items():
+        if vars(options)[name] not in allowed:
+            stop(f"--{name} {vars(options)[name]}: give {allowed.start} to {allowed[-1]}, in steps of {allowed.step}")
+    if not 0 < options.lr < math.inf:
+        stop(f"--lr {options.lr}: give a number above 0, such as {LEARNING_RATE}")
+    set_up(options)
+    return options
+
+
+def set_up(options):
+    """Let Chainer compute in FLOAT, whatever CHAINER_DTYPE says, and choose the device where it is left open."""
+    chainer.config.dtype = np.dtype(FLOAT)
+    if options.device == "cuda" and not chainer.backends.cuda.available:
+        stop("--device cuda: Chainer sees no GPU: use --device cpu, or install a driver and CuPy")
+    if options.device == "auto":
+        options.device = "cuda" if chainer.backends.cuda.available else "cpu"
+
+
+def main():
+    options = read_options()
+    voc = find_voc(options.data)
+    names = {split: read_names(voc, split) for split in ("train", "val")}
+    if len(names["val"]) < 2:
+        stop(f"{voc}: val.txt names one image: add another, since one alone has no statistics in training mode")
+    options.out.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, where nothing may be written
+    rng = np.random.default_rng(options.seed)
+    network = build_network(rng, options)
+    metrics = {"answer": Path(__file__).stem}
+    if options.weights:
+        load_weights(network, options.weights, options.depth)
+    else:
+        # All files are read before training: what is wrong with one should show now, not after minutes.
+        for name in tqdm([*names["train"], *names["val"]], "read"):
+            read_pair(voc, name)
+        losses = train(network, Samples(voc, names["train"], options, rng), options)
+        write_pth(options.out / "weights.pth", network)
+        rows = [f"{iteration},{loss}\n" for iteration, loss in enumerate(losses, start=1)]
+        write_whole(options.out / "loss.csv", lambda part: part.write_text("".join(["iteration,loss\n", *rows])))
+        metrics["final_loss"] = losses[-1]
+    metrics |= test(network, voc, names["val"], options)
+    print(f"mIoU {metrics['miou']:.3f}, pixel accuracy {metrics['pixel_accuracy']:.3f}, of whole images")
+    metrics["faults"] = test_faults(network, voc, names["val"], options)
+    print(f"centre crops, {FAULTS_SIZE} x {FAULTS_SIZE}, with faults: loss, pixel accuracy, mIoU")
+    for fault, row in metrics["faults"].items():
+        print(f"  {fault:27} {row['loss']:6.3f} {row['pixel_accuracy']:6.3f} {row['miou']:6.3f}")
+    metrics["options"] = {name: str(value) for name, value in vars(options).items()}
+    write_whole(options.out / "metrics.json", lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
+    print(f"Measures, pictures, and results/ for VOC's server are in {options.out}/")
+
+
+if __name__ == "__main__":
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook's has no such method
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names in letters that the terminal lacks
+    try:
+        main()
+    except OSError as error:  # a folder that may not be written, a full disk
+        stop(f"{error}: fix that, or name another folder with --data or --out")
+    except Exception as error:
+        words = ("ut of memory", "to allocate", "OOM when")  # each framework says it in its own
+        if not isinstance(error, MemoryError) and not any(each in str(error) for each in words):
+            raise
+        stop("out of memory: give a smaller --batch or --size")
