@@ -15,6 +15,7 @@ SCRIPTS = {  # and a library that each imports
     "Dataset/labelme_to_masks.py": "cv2",
     "Dataset/draw_voc.py": "cv2",
     "Dataset/download_voc.py": "requests",
+    "Dataset/download_deeplab.py": "requests",
     "tools/compare.py": "cv2",
     "tools/convert_weights.py": "numpy",
 }

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from exercises import FRAMEWORKS, answer_path, find_exercise, name_of, read_exercises
 
-MORE_IMPORTS = {"digits": {"sklearn", "scipy"}}  # of a subject, beside the usual
+MORE_IMPORTS = {"digits": {"sklearn", "scipy"}, "voc": {"matplotlib"}}  # of a subject, beside the usual
 ANSWERS = [answer_path(exercise, framework) for exercise in read_exercises() for framework in FRAMEWORKS]
 by_name = pytest.mark.parametrize("path", ANSWERS, ids=lambda path: path.stem)
 
@@ -426,6 +426,9 @@ def test_every_answer_has_the_same_names(path):
     exercise = find_exercise(name_of(path.stem)[0])
     wanted = {"read_options", "main", "__main__", "stop", "write_whole"}
     wanted |= {"load_newts"} if exercise.subject == "semaseg" else set()
-    wanted |= {"build_network", "compute_loss", "train", "save_weights"} if exercise.trains else set()
-    wanted |= {"load_weights", "predict", "measure", "test"} if exercise.predicts else set()
+    is_voc = exercise.subject == "voc"  # whose weights have a format of their own
+    wanted |= {"build_network", "compute_loss", "train"} if exercise.trains else set()
+    wanted |= {"write_pth" if is_voc else "save_weights"} if exercise.trains else set()
+    wanted |= {"load_weights", "predict", "measure"} if exercise.predicts else set()
+    wanted |= {"evaluate" if exercise.name == "deeplab_finetune" else "test"} if exercise.predicts else set()
     assert wanted <= copies.read_pieces(path).keys()

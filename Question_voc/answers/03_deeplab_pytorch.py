@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 # Ctrl-C ends the script in one line, also during the imports that follow, which take seconds.
@@ -245,8 +246,12 @@ def set_entries(network, entries):
 
 def read_pth(path):
     """Return {name: array} of a file that torch.save has written of a network's state_dict; run nothing from it."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip():  # PyTorch does not compare the checksums
+                raise ValueError("its numbers are damaged")
     tensors = torch.load(path, map_location="cpu", weights_only=True)  # refuses whatever is not a tensor
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+    return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
 
 def load_weights(network, path, depth):

@@ -336,6 +336,8 @@ class TensorUnpickler(pickle.Unpickler):
 
     def persistent_load(self, identifier):
         _, dtype, key, _, length, *_ = identifier
+        if not any(dtype is known for known in self.DTYPES.values()):  # an array of objects would hold addresses
+            raise pickle.UnpicklingError("its numbers are of an unknown type")
         return self.storages(key, dtype, length)
 
     @staticmethod

@@ -505,6 +505,8 @@ class TensorUnpickler(pickle.Unpickler):
 
     def persistent_load(self, identifier):
         _, dtype, key, _, length, *_ = identifier
+        if not any(dtype is known for known in self.DTYPES.values()):  # an array of objects would hold addresses
+            raise pickle.UnpicklingError("its numbers are of an unknown type")
         return self.storages(key, dtype, length)
 
     @staticmethod
@@ -631,7 +633,8 @@ def train(network, samples, phase, options):
     losses = load_checkpoint(network, optimizer, path, options) if options.resume and path.exists() else []
     samples.first = len(losses) * options.batch
     number //= options.batch  # steps
-    bar = tqdm(draw_batches(samples, options), phase, number, initial=len(losses))
+    batches = draw_batches(samples, options) if len(samples) else ()  # of none, Chainer's iterator makes an error
+    bar = tqdm(batches, phase, number, initial=len(losses))
     for iteration, (images, masks) in enumerate(bar, start=len(losses)):
         optimizer.lr = learning_rate(iteration, number, options.lr)
         for weight in old:
@@ -684,7 +687,7 @@ def load_checkpoint(network, optimizer, path, options):
 
 def describe(options):
     """Return, as a text, the options that decide what training computes."""
-    rest = ("resume", "out", "device", "workers")
+    rest = ("resume", "out", "device", "workers", "pictures")
     return ", ".join(f"--{name} {value}" for name, value in vars(options).items() if name not in rest)
 
 

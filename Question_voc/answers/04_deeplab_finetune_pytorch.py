@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 # Ctrl-C ends the script in one line, also during the imports that follow, which take seconds.
@@ -392,8 +393,12 @@ def draw_heads(network, rng):
 
 def read_pth(path):
     """Return {name: array} of a file that torch.save has written of a network's state_dict; run nothing from it."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip():  # PyTorch does not compare the checksums
+                raise ValueError("its numbers are damaged")
     tensors = torch.load(path, map_location="cpu", weights_only=True)  # refuses whatever is not a tensor
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+    return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
 
 def load_weights(network, path, depth):
@@ -507,7 +512,7 @@ def load_checkpoint(network, optimizer, path, options):
 
 def describe(options):
     """Return, as a text, the options that decide what training computes."""
-    rest = ("resume", "out", "device", "workers")
+    rest = ("resume", "out", "device", "workers", "pictures")
     return ", ".join(f"--{name} {value}" for name, value in vars(options).items() if name not in rest)
 
 

@@ -479,6 +479,8 @@ class TensorUnpickler(pickle.Unpickler):
 
     def persistent_load(self, identifier):
         _, dtype, key, _, length, *_ = identifier
+        if not any(dtype is known for known in self.DTYPES.values()):  # an array of objects would hold addresses
+            raise pickle.UnpicklingError("its numbers are of an unknown type")
         return self.storages(key, dtype, length)
 
     @staticmethod
@@ -664,7 +666,7 @@ def load_checkpoint(network, velocities, path, options):
 
 def describe(options):
     """Return, as a text, the options that decide what training computes."""
-    rest = ("resume", "out", "device", "workers")
+    rest = ("resume", "out", "device", "workers", "pictures")
     return ", ".join(f"--{name} {value}" for name, value in vars(options).items() if name not in rest)
 
 

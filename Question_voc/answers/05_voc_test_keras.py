@@ -320,7 +320,7 @@ class ResNet(keras.layers.Layer):
 
     def __init__(self, blocks, width, name):
         super().__init__(name=name)
-        self.conv1, self.bn1 = Conv(width, 7, stride=2, name="conv1"), BatchNorm("bn1")
+        self.conv1, self.bn1 = Conv(width, 7, stride=2, name="conv1"), BatchNorm(name="bn1")
         for (stage, (wider, stride, first, others)), number in zip(STAGES.items(), blocks, strict=True):
             rest = [Bottleneck(wider * width, 1, others, name=f"{stage}-{i}") for i in range(1, number)]
             setattr(self, stage, [Bottleneck(wider * width, stride, first, name=f"{stage}-0"), *rest])
@@ -338,12 +338,12 @@ class Bottleneck(keras.layers.Layer):
 
     def __init__(self, channels, stride, dilation, name):
         super().__init__(name=name)
-        self.conv1, self.bn1 = Conv(channels, 1, name="conv1"), BatchNorm("bn1")
-        self.conv2, self.bn2 = Conv(channels, 3, stride, dilation, name="conv2"), BatchNorm("bn2")
-        self.conv3, self.bn3 = Conv(4 * channels, 1, name="conv3"), BatchNorm("bn3")
+        self.conv1, self.bn1 = Conv(channels, 1, name="conv1"), BatchNorm(name="bn1")
+        self.conv2, self.bn2 = Conv(channels, 3, stride, dilation, name="conv2"), BatchNorm(name="bn2")
+        self.conv3, self.bn3 = Conv(4 * channels, 1, name="conv3"), BatchNorm(name="bn3")
         self.downsample = []
         if name.endswith("-0"):  # the input is brought to the shape of what is added
-            self.downsample = [Conv(4 * channels, 1, stride, name="downsample-0"), BatchNorm("downsample-1")]
+            self.downsample = [Conv(4 * channels, 1, stride, name="downsample-0"), BatchNorm(name="downsample-1")]
 
     def call(self, x):
         y = keras.ops.relu(self.bn1(self.conv1(x)))
@@ -383,26 +383,27 @@ class Conv(keras.layers.Conv2D):
 
 
 class BatchNorm(keras.layers.BatchNormalization):
-    """Batch normalisation (arXiv:1502.03167) with running averages that move by a tenth each step in training."""
+    """Batch normalisation (arXiv:1502.03167) with running averages that move by a tenth each step in training.
 
-    def __init__(self, name):
-        super().__init__(momentum=0.9, epsilon=1e-5, name=name)
+    Keras's own differs where it counts little: its running variance is biased, and with floats of 64 bits it computes
+    in 32 on any backend but TensorFlow.
+    """
 
     def call(self, x, training=None):
-        kept = self.momentum * self.moving_variance
-        y = super().call(x, training=training)
+        mean, variance = self.moving_mean, self.moving_variance
         if training and self.trainable:
-            # Keras adds the variance of the batch itself. Unbiased, as in PyTorch, it is larger by this: of a mean over
-            # the image by 8 / 7 in a batch of 8.
-            count = keras.ops.cast(keras.ops.size(x) / x.shape[-1], FLOAT)
-            self.moving_variance.assign(kept + count / (count - 1) * (self.moving_variance - kept))
-        return y
+            mean, variance = keras.ops.moments(x, axes=(0, 1, 2))
+            count = keras.ops.cast(keras.ops.size(x) / x.shape[3], FLOAT)
+            self.moving_mean.assign_add(0.1 * (mean - self.moving_mean))
+            unbiased = variance * count / (count - 1)  # as in PyTorch
+            self.moving_variance.assign_add(0.1 * (unbiased - self.moving_variance))
+        return keras.ops.batch_normalization(x, mean, variance, -1, self.beta, self.gamma, 1e-5)
 
 
 def conv_norm_relu(channels, kernel, dilation=1, name=None, first=0):
     """Return convolution, batch norm and ReLU; the name of a layer ends with its number, counted from first."""
     conv = Conv(channels, kernel, dilation=dilation, name=f"{name}-{first}")
-    return [conv, BatchNorm(f"{name}-{first + 1}"), keras.layers.ReLU()]
+    return [conv, BatchNorm(name=f"{name}-{first + 1}"), keras.layers.ReLU()]
 
 
 def run_layers(layers, x):
@@ -428,8 +429,8 @@ def interpolate(length, new_length):
     """Return the matrix (new_length, length) that interpolates linearly between pixels, which keep their centres."""
     old, new = (keras.ops.arange(number, dtype=FLOAT) for number in (length, new_length))
     scale = keras.ops.cast(length, FLOAT) / keras.ops.cast(new_length, FLOAT)
-    places = keras.ops.minimum(keras.ops.maximum((new + 0.5) * scale - 0.5, 0), old[-1])
-    return keras.ops.maximum(0, 1 - keras.ops.abs(places[:, None] - old))
+    places = keras.ops.minimum(keras.ops.relu((new + 0.5) * scale - 0.5), old[-1])
+    return keras.ops.relu(1 - keras.ops.abs(places[:, None] - old))
 
 
 def build_network(rng, options):
@@ -497,6 +498,8 @@ class TensorUnpickler(pickle.Unpickler):
 
     def persistent_load(self, identifier):
         _, dtype, key, _, length, *_ = identifier
+        if not any(dtype is known for known in self.DTYPES.values()):  # an array of objects would hold addresses
+            raise pickle.UnpicklingError("its numbers are of an unknown type")
         return self.storages(key, dtype, length)
 
     @staticmethod
