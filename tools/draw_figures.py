@@ -30,6 +30,7 @@ import schematics_graph
 import schematics_voc
 from exercises import FRAMEWORKS, answer_path, find_exercise, find_subject, read_exercises
 from matplotlib.figure import Figure
+from PIL import Image
 from results import (
     REPOSITORY,
     cut_middle,
@@ -41,6 +42,9 @@ from results import (
 )
 from schematics import write_figure
 
+sys.path.insert(0, str(REPOSITORY / "Dataset"))
+from draw_voc import CLASSES, VOID  # noqa: E402
+
 PICTURES = ("madara/madara_0010", "akahara/akahara_0011")
 
 
@@ -50,16 +54,20 @@ def stop(message):
     raise SystemExit(2)
 
 
-def find_pictures(outs, data):
+def find_pictures(outs, data, learnt=CLASSES):
     """Return the folders of images and of masks that all answers were tested on, and the names of two pictures.
 
-    data is the folder that the answers read by default.
+    data is the folder that the answers read by default. Of VOC's pictures those are taken that show no other classes
+    than the learnt ones.
     """
     out = next(iter(outs.values()))
     images, masks = find_tests([out, data])
     if images.parent == REPOSITORY / "Dataset/test":
         return images, masks, PICTURES
     found = (path.stem for path in sorted(find_predictions(out).glob("*.png")))
+    if masks.name == "SegmentationClass":
+        known = {CLASSES.index(name) for name in learnt} | {VOID}
+        found = (name for name in found if {*np.unique(Image.open(masks / f"{name}.png")).tolist()} <= known)
     return images, masks, list(itertools.islice(found, len(PICTURES)))
 
 
@@ -164,7 +172,7 @@ def brighten(mask):
 
 def draw_exercise(path, outs, metrics, data=REPOSITORY / "Dataset"):
     """Write the figure of one exercise; outs and metrics are by framework, data is the folder that the answers read."""
-    images, masks, names = find_pictures(outs, data)
+    images, masks, names = find_pictures(outs, data, next(iter(metrics.values())).get("iou", ()))
     is_voc = images.name == "JPEGImages"  # of whose pictures the middle part may have been predicted alone
     lighten = np.asarray if is_voc else brighten
     pictures = [read_picture(next(images.glob(f"{name}.*"))) for name in names]

@@ -113,7 +113,7 @@ JAPANESE = {
     "scratch": "後半のクラスをゼロから",
     "finetuned": "後半のクラスのファインチューニング",
     "none": "誤りなし",
-    "the auxiliary loss in full": "補助損失に 0.4 を掛けない",
+    "the auxiliary loss in full": "補助損失をそのまま足す",
     "in training mode": "学習モードのまま",
     "without normalisation": "正規化なし",
     "void counted": "void も数える",

@@ -548,13 +548,13 @@ def load_weights(network, path, depth):
     """Read weights in the published format into the network; stop at a file of another network, or a damaged one."""
     try:
         entries = read_pth(path)
+        found = {name: np.shape(entries[name]) for name in entries if not name.endswith("num_batches_tracked")}
     except OSError:
         raise
     except Exception as error:  # a damaged file raises whatever its first wrong byte leads to
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         stop(f"{path}: not a whole file of weights in PyTorch's format ({reason}): fetch it again")
     own = {name: entry.shape for name, entry in list_entries(network).items()}
-    found = {name: np.shape(entries[name]) for name in entries if not name.endswith("num_batches_tracked")}
     for name in [*own, *found]:
         if own.get(name) != found.get(name):
             shapes = f"{name} is {found.get(name, 'missing')}, not {own.get(name, 'there')}"
@@ -614,8 +614,9 @@ def learning_rate(iteration, number, lr):
 
 def prepare(network, optimizer, options):
     """Return a model to train the network with: its inputs are images and the dropout of both heads."""
-    width = 4 * RESNETS[options.depth][1]
-    inputs = [keras.Input((None, None, channels)) for channels in (3, width, width)]
+    # Were height and width left open, Keras on JAX or PyTorch would try some at which images and dropout do not match.
+    side, width = math.ceil(options.size / 8), 4 * RESNETS[options.depth][1]
+    inputs = [keras.Input((options.size, options.size, 3)), *(keras.Input((side, side, width)) for _ in range(2))]
     trainer = keras.Model(inputs, keras.ops.stack(network(inputs[0], inputs[1:])))  # (head, batch, height, width, 21)
     trainer.compile(
         optimizer,

@@ -506,13 +506,13 @@ def load_weights(network, path, depth):
     """Read weights in the published format into the network; stop at a file of another network, or a damaged one."""
     try:
         entries = read_pth(path)
+        found = {name: np.shape(entries[name]) for name in entries if not name.endswith("num_batches_tracked")}
     except OSError:
         raise
     except Exception as error:  # a damaged file raises whatever its first wrong byte leads to
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         stop(f"{path}: not a whole file of weights in PyTorch's format ({reason}): fetch it again")
     own = {name: entry.shape for name, entry in list_entries(network).items()}
-    found = {name: np.shape(entries[name]) for name in entries if not name.endswith("num_batches_tracked")}
     for name in [*own, *found]:
         if own.get(name) != found.get(name):
             shapes = f"{name} is {found.get(name, 'missing')}, not {own.get(name, 'there')}"
