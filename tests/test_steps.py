@@ -137,7 +137,9 @@ def find_distance(one, other):
 
 
 def test_every_exercise_that_trains_is_here():
-    assert {case.split()[0] for case in CASES} == {name for name, exercise in EXERCISES.items() if exercise.trains}
+    """Those of Question_voc are in test_voc_training.py and, by fingerprints, in test_double_precision.py."""
+    trained = {name for name, exercise in EXERCISES.items() if exercise.trains and exercise.subject != "voc"}
+    assert {case.split()[0] for case in CASES} == trained
 
 
 @pytest.mark.parametrize("framework", [name for name in FRAMEWORKS if name != "pytorch"])
