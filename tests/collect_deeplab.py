@@ -1,9 +1,9 @@
-"""Run by test_deeplab.py, once for each framework in a process of its own: what its DeepLabV3 gives, reads and learns.
+"""Run by test_deeplab.py and test_voc_training.py, once for each framework: what DeepLabV3 gives, reads and learns.
 
     python collect_deeplab.py FRAMEWORK FOLDER deeplab            reads and predicts, by the answer to exercise 3
     python collect_deeplab.py FRAMEWORK FOLDER deeplab_finetune   writes and trains, by the answer to exercise 4
 
-FOLDER holds what test_deeplab.py has made. EXERCISE_FRAMEWORK.npz is written there, of arrays, and .json, of what was
+FOLDER holds what the test has made. EXERCISE_FRAMEWORK.npz is written there, of arrays, and .json, of what was
 printed.
 """
 

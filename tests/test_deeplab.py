@@ -1,6 +1,6 @@
-"""deeplab, deeplab_finetune, voc_test: the published network and its files, training from others' weights, measures.
+"""deeplab: the network and the files of weights as published, its logits, photographs.
 
-The four frameworks read, predict and train in processes of their own (collect_deeplab.py). What uses no framework is
+The four frameworks read and predict in processes of their own (collect_deeplab.py). What uses no framework is
 equal in all four answers (tools/copies.py), so where a function is tested by itself it is PyTorch's.
 """
 
@@ -24,8 +24,7 @@ import torch
 from conftest import ANSWERS, FRAMEWORKS, pytorch, run_python
 from PIL import Image
 
-DEEPLAB, FINETUNE, VOC_TEST = (pytorch(name) for name in ("deeplab", "deeplab_finetune", "voc_test"))
-VOID = 255
+DEEPLAB, VOC_TEST = (pytorch(name) for name in ("deeplab", "voc_test"))
 OTHERS = [framework for framework in FRAMEWORKS if framework != "pytorch"]
 by_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
 
@@ -98,6 +97,24 @@ def test_entries_are_those_of_the_published_weights(depth):
     entries = {name: tuple(entry.shape) for name, entry in network.state_dict().items()}
     assert list(entries.items()) == expected
     assert sum(weight.numel() for weight in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize("depth", PUBLISHED)
+def test_strides_and_dilations_are_those_of_the_published_network(depth):
+    """In stages 3 and 4 dilation takes the place of stride; a stage's first block keeps that of the stage before."""
+    with torch.device("meta"):
+        network = DEEPLAB.DeepLabV3(depth)
+    kernels = {name: layer for name, layer in network.named_modules() if isinstance(layer, torch.nn.Conv2d)}
+    found = {name: (kernel.stride[0], kernel.dilation[0]) for name, kernel in kernels.items()}
+    expected = dict.fromkeys(found, (1, 1))
+    for name in ("conv1", "layer2.0.conv2", "layer2.0.downsample.0"):
+        expected[f"backbone.{name}"] = (2, 1)
+    for stage, blocks in zip((3, 4), PUBLISHED[depth][0][2:], strict=True):
+        for block in range(blocks):
+            expected[f"backbone.layer{stage}.{block}.conv2"] = (1, 2 ** (stage - 2) // (1 if block else 2))
+    for branch, rate in enumerate((12, 24, 36), start=1):
+        expected[f"classifier.0.convs.{branch}.0"] = (1, rate)
+    assert found == expected
 
 
 def test_the_small_network_is_of_the_same_pattern():
@@ -465,6 +482,17 @@ def test_a_photograph_is_segmented_at_its_own_size(voc, tmp_path, monkeypatch, c
         assert shown.shape[0] >= 70 and shown.shape[1] > 2 * 131
         metrics = json.loads((tmp_path / "out/metrics.json").read_text("utf-8"))
         assert sum(metrics["share"].values()) == pytest.approx(1) and metrics["parameters"] == 1_665_210
+
+
+def test_logits_are_resized_not_classes(monkeypatch):
+    """By PyTorch's bilinear interpolation, pixels at their centres; a nearest class would be another at a fifth."""
+    logits = np.random.default_rng(6).normal(0, 1, (1, 20, 30, 21)).astype(np.float32)
+    monkeypatch.setattr(DEEPLAB, "predict", lambda network, images, options: logits)
+    found = DEEPLAB.segment(None, np.zeros((47, 71, 3), np.uint8), make_options(size=20))
+    large = torch.nn.functional.interpolate(
+        torch.from_numpy(logits).permute(0, 3, 1, 2), (47, 71), mode="bilinear", align_corners=False
+    )
+    assert found.dtype == np.uint8 and (found == large[0].argmax(dim=0).numpy()).mean() > 0.995
 
 
 @pytest.mark.parametrize("answer", [DEEPLAB, VOC_TEST], ids=["deeplab", "voc_test"])
