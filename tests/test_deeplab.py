@@ -410,7 +410,7 @@ def test_logits_are_those_of_double_precision(predicted, exact, framework):
         assert found.dtype == np.float32 and found.shape == expected.shape
         apart = np.abs(found - expected).max()
         print(framework, depth, size, f"{apart:.1e}", {k: round(v, 1) for k, v in told.items() if "seconds" in k})
-        assert apart < 1e-4
+        assert apart < 2e-4  # at most 9.3e-5 is measured; another processor sums in another order
     for size in ("128", "129"):
         found = arrays[f"14 float64 {size}"]
         assert found.dtype == np.float64 and np.abs(found - exact["14", size]).max() < 1e-10
