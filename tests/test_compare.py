@@ -366,6 +366,8 @@ def test_curves_that_never_part_or_part_from_the_start_or_are_no_curves():
         "Already the losses of iteration 1 are more than 0.1 % apart, which rounding does not explain.",
         "Largest difference: 17 %, at iteration 1 (0.5 in PyTorch, 0.6 in Keras).",
     ]
+    (first, _) = compare.describe_curves({"pytorch": STEADY, "keras": STEADY | {1: 0.6}}, pretrained=True)
+    assert "which rounding has parted" in first and "does not explain" not in first
     assert compare.describe_curves({"pytorch": STEADY}) == []
     assert compare.describe_curves({"pytorch": STEADY, "keras": dict(STEADY)}) == [
         "No difference between any two loss curves, to the last digit written."
@@ -760,7 +762,7 @@ def test_iterations_are_the_answers_own_up_to_a_limit(tmp_path):
     for exercise in ("unetlike", "10_unet", "bin_dataset"):
         options = compare.parse_options(["--exercise", exercise, "--out", str(tmp_path), "--frameworks", "pytorch"])
         script = options.scripts["pytorch"]
-        assert compare.default_iterations(script) == load(script).NUMBERS["iterations"][0]
+        assert compare.default_number(script, "iterations") == load(script).NUMBERS["iterations"][0]
         assert options.iterations == min(load(script).NUMBERS["iterations"][0], compare.MOST_ITERATIONS)
     longer = write_answers(tmp_path, {"keras": "good", "chainer": "good"}) / "03_bin_test_keras.py"
     longer.write_text(longer.read_text().replace("(40, ", "(90000, "))
@@ -781,3 +783,12 @@ def test_unetlike_in_all_frameworks_unless_told(tmp_path):
     assert [script.name for script in options.scripts.values()] == [
         f"11_unetlike_{name}.py" for name in compare.FRAMEWORKS
     ]
+
+
+@pytest.mark.parametrize("given, pretraining", [([], None), (["--iterations", "3"], 3)])
+def test_fewer_iterations_are_fewer_of_both_trainings(tmp_path, given, pretraining):
+    arguments = ["--out", str(tmp_path), *given]
+    options = compare.parse_options(["--exercise", "deeplab_finetune", "--frameworks", "pytorch", *arguments])
+    assert options.pretraining == pretraining
+    options = compare.parse_options(["--exercise", "unetlike", "--frameworks", "pytorch", *arguments])
+    assert options.pretraining is None and options.iterations == (pretraining or compare.MOST_ITERATIONS)

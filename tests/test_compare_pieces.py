@@ -7,8 +7,10 @@ import compare
 import cv2
 import numpy as np
 import pytest
+from conftest import encode_mask
 from exercises import find_exercise
 from matplotlib.figure import Figure
+from results import shows_only
 
 
 def decode(uri):
@@ -79,3 +81,11 @@ def test_the_page_holds_the_pictures_as_they_are():
     media, picture = decode(compare.make_cell("PyTorch", photograph, "plot")["uri"])
     assert media == "image/png" and np.array_equal(picture, photograph)
     assert compare.make_cell("Keras", None, "mask")["uri"] == ""
+
+
+@pytest.mark.parametrize("learnt, shown", [(["car", "person"], True), (["car", "dog"], False), (["person"], False)])
+def test_images_that_show_other_classes_are_known(tmp_path, learnt, shown):
+    """A phase of deeplab_finetune has learnt half of the classes; void and background are none."""
+    mask = np.array([[0, 7], [15, 255]], np.uint8)
+    (tmp_path / "mask.png").write_bytes(encode_mask(mask))
+    assert shows_only(tmp_path / "mask.png", ["background", *learnt]) == shown

@@ -39,7 +39,7 @@ import numpy as np
 from exercises import FRAMEWORKS, UnknownExercise, answer_path, find_exercise, find_subject
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
-from results import VOID, cut_middle, find_predictions, find_tests, wait_measured
+from results import VOID_COLOUR, cut_middle, find_predictions, find_tests, shows_only, wait_measured
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -281,8 +281,11 @@ def find_crossing(differences):
     return next((iteration for iteration, (relative, *_) in differences.items() if relative > CLOSE), None)
 
 
-def describe_curves(curves):
-    """Sentences on how far any two of the curves {framework: {iteration: loss}} lie apart; [] without two curves."""
+def describe_curves(curves, pretrained=False):
+    """Sentences on how far any two of the curves {framework: {iteration: loss}} lie apart; [] without two curves.
+
+    pretrained: whether each begins with the weights of an earlier training in the same framework.
+    """
     if len(curves) < 2:
         return []
     differences = find_differences(curves)
@@ -297,9 +300,10 @@ def describe_curves(curves):
         losses = ", ".join(f"{curves[name][where]:.4g} in {FRAMEWORKS[name]}" for name in pair)
         largest = f"Largest difference: {100 * relative:.2g} %, at iteration {where} ({losses})."
         if crossing == min(differences):
+            why = "for they begin with weights of a training before, which rounding has parted"
+            why = f": {why}." if pretrained else ", which rounding does not explain."
             sentences += [
-                f"Already the losses of iteration {crossing} are more than {100 * CLOSE:g} % apart, "
-                "which rounding does not explain.",
+                f"Already the losses of iteration {crossing} are more than {100 * CLOSE:g} % apart{why}",
                 largest,
             ]
         elif crossing is None:
@@ -407,7 +411,7 @@ def overlap(prediction, truth):
     truth = cv2.resize(truth, prediction.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     prediction, truth = (mask.reshape(*mask.shape[:2], -1).astype(int) for mask in (prediction, truth))
     same = np.abs(prediction - truth).max(axis=2) < 32  # 127 and 128 are one colour
-    union = ((prediction.max(axis=2) > 0) | (truth.max(axis=2) > 0)) & (truth != VOID).any(axis=2)
+    union = ((prediction.max(axis=2) > 0) | (truth.max(axis=2) > 0)) & (truth != VOID_COLOUR).any(axis=2)
     return (same & union).sum() / union.sum() if union.any() else math.nan
 
 
@@ -453,6 +457,9 @@ def make_grid(results, data):
         predictions[result.title] = {name.removeprefix("test/"): path for name, path in files.items()}
     plots = {result.title: list_images(result.out / "pictures") for result in results}
     predicted = [name for name in images if any(name in files for files in predictions.values())]
+    if is_voc:  # of its images those that show no class which the answer has not learnt
+        learnt = {name for result in results for name in result.metrics.get("iou") or ()}
+        predicted = [name for name in predicted if name in masks and shows_only(masks[name], learnt)]
     plotted = sorted(set().union(*plots.values()))
     names = predicted or [name for name in plotted if name.startswith("test/")] or plotted
     rows = []
@@ -625,7 +632,7 @@ def write_comparison(options, results, facts, command):
     good = [result for result in results if not result.error]
     curves = {result.framework: result.losses for result in good if result.losses}
     rows = build_rows(results)
-    sentences = [*describe_curves(curves), *describe_results(options.exercise, good, options)]
+    sentences = [*describe_curves(curves, options.pretrains), *describe_results(options.exercise, good, options)]
 
     table = Table("", box=box.SIMPLE_HEAD, title=options.exercise.name, title_justify="left")
     for result in results:
@@ -683,12 +690,12 @@ def at_least(least):
     return parse
 
 
-def default_iterations(script):
-    """Return how many iterations an answer takes by default, as its NUMBERS say; None where they do not."""
+def default_number(script, option):
+    """Return the default of an option of an answer, as its NUMBERS say; None where they do not."""
     for node in ast.parse(script.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "NUMBERS":
             for name, value in zip(node.value.keys, node.value.values, strict=True):
-                if ast.literal_eval(name) == "iterations":
+                if ast.literal_eval(name) == option:
                     return ast.literal_eval(value.elts[0])
     return None
 
@@ -750,8 +757,12 @@ def parse_options(arguments):
     elif options.data and not options.data.is_file():
         parser.error(f"--data: no such file: {options.data}")
     options.data = options.data and options.data.resolve()
+    scripts = [path for path in options.scripts.values() if path]
+    # An answer that trains a network twice has a number of its own for the first: who asks for less wants less of both.
+    options.pretrains = any(default_number(path, "pretraining") for path in scripts)
+    options.pretraining = options.iterations if options.pretrains else None
     if options.iterations is None:
-        own = [default_iterations(path) for path in options.scripts.values() if path]
+        own = [default_number(path, "iterations") for path in scripts]
         options.iterations = min([MOST_ITERATIONS, *filter(None, own)])
     options.out = options.out.resolve() / options.exercise.name
     try:
@@ -785,7 +796,7 @@ def main(arguments):
         sys.stdout.reconfigure(errors="backslashreplace")
     options = parse_options(arguments)
     passed_on = []
-    for name in ("data", "iterations", "seed", "device"):
+    for name in ("data", "iterations", "pretraining", "seed", "device"):
         if getattr(options, name) is not None:
             passed_on += [f"--{name}", str(getattr(options, name))]
     page = options.out / "index.html"

@@ -30,7 +30,6 @@ import schematics_graph
 import schematics_voc
 from exercises import FRAMEWORKS, answer_path, find_exercise, find_subject, read_exercises
 from matplotlib.figure import Figure
-from PIL import Image
 from results import (
     REPOSITORY,
     cut_middle,
@@ -38,12 +37,10 @@ from results import (
     find_tests,
     read_results,
     run_measured,
+    shows_only,
     write_results,
 )
 from schematics import write_figure
-
-sys.path.insert(0, str(REPOSITORY / "Dataset"))
-from draw_voc import CLASSES, VOID  # noqa: E402
 
 PICTURES = ("madara/madara_0010", "akahara/akahara_0011")
 
@@ -54,7 +51,7 @@ def stop(message):
     raise SystemExit(2)
 
 
-def find_pictures(outs, data, learnt=CLASSES):
+def find_pictures(outs, data, learnt):
     """Return the folders of images and of masks that all answers were tested on, and the names of two pictures.
 
     data is the folder that the answers read by default. Of VOC's pictures those are taken that show no other classes
@@ -66,8 +63,7 @@ def find_pictures(outs, data, learnt=CLASSES):
         return images, masks, PICTURES
     found = (path.stem for path in sorted(find_predictions(out).glob("*.png")))
     if masks.name == "SegmentationClass":
-        known = {CLASSES.index(name) for name in learnt} | {VOID}
-        found = (name for name in found if {*np.unique(Image.open(masks / f"{name}.png")).tolist()} <= known)
+        found = (name for name in found if shows_only(masks / f"{name}.png", learnt))
     return images, masks, list(itertools.islice(found, len(PICTURES)))
 
 

@@ -38,7 +38,7 @@ from typing import NamedTuple
 
 from copies import read_claims, read_pieces
 from exercises import EXERCISES, FRAMEWORKS, answer_path, find_exercise, find_subject, read_exercises
-from results import REPOSITORY, RESULTS, read_results
+from results import CLASSES, REPOSITORY, RESULTS, read_results
 
 FILES = ("[!.]*.md", "Dataset/[!.]*.md", "Question_*/[!.]*.md", "Question_*/lesson/[!.]*.md", "benchmarks/[!.]*.md")
 MARKER = re.compile(r"(?P<indent>\s*)<!--(?P<words>.*)-->\s*\Z")
@@ -163,14 +163,10 @@ JAPANESE = {
     "akahara": "アカハラ",
     "madara": "マダラ",
 }
-JAPANESE |= dict(
-    zip(
-        "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
-        "sheep sofa train tvmonitor".split(),
-        "飛行機 自転車 鳥 ボート 瓶 バス 車 猫 椅子 牛 テーブル 犬 馬 バイク 人 鉢植え 羊 ソファー 列車 テレビ".split(),
-        strict=True,
-    )
+VOC_IN_JAPANESE = (
+    "飛行機 自転車 鳥 ボート 瓶 バス 車 猫 椅子 牛 テーブル 犬 馬 バイク 人 鉢植え 羊 ソファー 列車 テレビ"
 )
+JAPANESE |= dict(zip(CLASSES[1:], VOC_IN_JAPANESE.split(), strict=True))
 ROWS = {"mean_digit_iou": ".3f", "pixel_accuracy": ".3f", "first_loss": ".3f", "last_loss": ".3f", "seconds": ".0f"}
 ROWS |= {"peak_memory_mb": ".0f"}
 COLUMNS = {"parameters": ",", "milliseconds_per_iteration": ".0f", "peak_memory_mb": ".0f"}  # the others: ".3f"

@@ -14,13 +14,19 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY / "Dataset"))
+from draw_voc import CLASSES, COLOUR_MAP, VOID  # noqa: E402
+
 RESULTS = REPOSITORY / "Question_semaseg/assets/results.json"
 # Where images and masks of the same names lie: those of newts, and what answers write that make their own; VOC's.
 LAYOUTS = [("test/images", "test/seg_images")]
 LAYOUTS += [(f"{above}JPEGImages", f"{above}SegmentationClass") for above in ("VOCdevkit/VOC2012/", "VOC2012/", "")]
 PREDICTIONS = ("predictions", "results/VOC2012/Segmentation/comp6_val_cls")  # where an answer writes what it predicts
-VOID = (224, 224, 192)  # VOC's colour of what counts for nothing
+VOID_COLOUR = COLOUR_MAP[VOID]
 
 
 def wait_measured(process):
@@ -67,6 +73,12 @@ def find_tests(folders):
 def find_predictions(out):
     """Return the folder of what an answer predicted, below the one it wrote to."""
     return next((out / name for name in PREDICTIONS if (out / name).is_dir()), out / PREDICTIONS[0])
+
+
+def shows_only(mask, classes):
+    """Whether a mask of VOC's, the path of a palette PNG, shows no other classes than these, by name."""
+    with Image.open(mask) as image:
+        return {*np.unique(image).tolist()} <= {VOID, *(CLASSES.index(name) for name in classes)}
 
 
 def cut_middle(image, ratio):

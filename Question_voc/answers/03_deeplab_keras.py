@@ -354,6 +354,8 @@ class TensorUnpickler(pickle.Unpickler):
         _, dtype, key, _, length, *_ = identifier
         if not any(dtype is known for known in self.DTYPES.values()):  # an array of objects would hold addresses
             raise pickle.UnpicklingError("its numbers are of an unknown type")
+        if length < 0:  # which NumPy would take as all that are there
+            raise pickle.UnpicklingError("it has a negative number of numbers")
         return self.storages(key, dtype, length)
 
     @staticmethod

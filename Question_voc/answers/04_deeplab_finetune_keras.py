@@ -524,6 +524,8 @@ class TensorUnpickler(pickle.Unpickler):
         _, dtype, key, _, length, *_ = identifier
         if not any(dtype is known for known in self.DTYPES.values()):  # an array of objects would hold addresses
             raise pickle.UnpicklingError("its numbers are of an unknown type")
+        if length < 0:  # which NumPy would take as all that are there
+            raise pickle.UnpicklingError("it has a negative number of numbers")
         return self.storages(key, dtype, length)
 
     @staticmethod
@@ -602,6 +604,7 @@ def write_pth(path, network):
             entries[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     # torch.save pickles calls of PyTorch's functions. pickle would have to import those, so here are its own codes:
     # X, J text and numbers, c a name, ( to t a tuple, Q what stands for the numbers of a tensor, R a call, u a dict.
+    # ZipInfo notes no time, so that the same weights are the same bytes.
     pickled, content = [b"\x80\x02}("], io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for key, (name, entry) in enumerate(entries.items()):
@@ -611,9 +614,9 @@ def write_pth(path, network):
             pickled += [b"ctorch\n" + kind + b"Storage\n", text(str(key)), text("cpu"), numbers(entry.size), b"tQ"]
             pickled += [numbers(0), b"(", numbers(*entry.shape), b"t(", numbers(*strides), b"t"]
             pickled += [b"\x89ccollections\nOrderedDict\n)RtR"]
-            archive.writestr(f"archive/data/{key}", entry.tobytes())
-        archive.writestr("archive/data.pkl", b"".join([*pickled, b"u."]))
-        archive.writestr("archive/version", "3\n")
+            archive.writestr(zipfile.ZipInfo(f"archive/data/{key}"), entry.tobytes())
+        archive.writestr(zipfile.ZipInfo("archive/data.pkl"), b"".join([*pickled, b"u."]))
+        archive.writestr(zipfile.ZipInfo("archive/version"), "3\n")
     write_whole(path, lambda part: part.write_bytes(content.getvalue()))
 
 
@@ -682,10 +685,9 @@ def train(network, samples, phase, options):
             layer.trainable = False
     optimizer = SGD(options.lr, slow)
     trainer = prepare(network, optimizer, options)
-    path, number = options.out / f"{phase}.checkpoint", len(samples)  # samples
+    path, number = options.out / f"{phase}.checkpoint", len(samples) // options.batch
     losses = load_checkpoint(network, optimizer, path, options) if options.resume and path.exists() else []
     samples.first = len(losses) * options.batch
-    number //= options.batch  # steps
     bar = tqdm(draw_batches(samples, options), phase, number, initial=len(losses))
     for iteration, (images, masks) in enumerate(bar, start=len(losses)):
         optimizer.learning_rate = learning_rate(iteration, number, options.lr)
@@ -837,8 +839,6 @@ def main():
     options = read_options()
     voc = find_voc(options.data)
     names = {split: read_names(voc, split) for split in ("train", "val")}
-    options.out.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, where nothing may be written
     # All masks are read before training: what is wrong with one should show now, not after minutes.
     present = {name: set(np.unique(read_pair(voc, name)[1])) for part in names.values() for name in tqdm(part, "read")}
     metrics, predictions = {"answer": Path(__file__).stem, "phases": {}}, {}
@@ -857,6 +857,9 @@ def main():
             load_weights(network, options.weights or options.out / f"{start}.pth", options.depth)
             if options.heads == "new":
                 draw_heads(network, rng)
+        # Not before all that is given has been read: where something is wrong with it, nothing is written.
+        options.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, if nothing may be written
         losses = train(network, samples, phase, options)
         write_pth(options.out / f"{phase}.pth", network)
         rows = [f"{iteration},{loss}\n" for iteration, loss in enumerate(losses, start=1)]

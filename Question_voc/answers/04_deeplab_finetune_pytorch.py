@@ -457,20 +457,19 @@ def train(network, samples, phase, options):
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d) and fine and options.norm == "frozen":
             layer.eval().requires_grad_(False)
-    path, number = options.out / f"{phase}.checkpoint", len(samples)  # samples
+    path, number = options.out / f"{phase}.checkpoint", len(samples) // options.batch
     losses = load_checkpoint(network, optimizer, path, options) if options.resume and path.exists() else []
     samples.first = len(losses) * options.batch
-    number //= options.batch  # steps
     bar = tqdm(draw_batches(samples, options), phase, number, initial=len(losses))
     for iteration, (images, masks) in enumerate(bar, start=len(losses)):
         rate = learning_rate(iteration, number, options.lr)
         last_rate = learning_rate(max(iteration - 1, 0), number, options.lr)
         for group in optimizer.param_groups:
             # PyTorch multiplies the velocity by the current learning rate, the others each gradient by its own step's.
-            group.update(lr=group["scale"] * rate, momentum=MOMENTUM * last_rate / rate)  # as the others
-        dropout = [
-            to_tensor(array, options.device) for array in draw_dropout(iteration, options.size, options.batch, options)
-        ]
+            # So momentum, too, is adjusted, which makes PyTorch match the others.
+            group.update(lr=group["scale"] * rate, momentum=MOMENTUM * last_rate / rate)
+        factors = draw_dropout(iteration, options.size, options.batch, options)
+        dropout = [to_tensor(array, options.device) for array in factors]
         loss = compute_loss(network(images, dropout), masks)
         optimizer.zero_grad()
         loss.backward()
@@ -616,8 +615,6 @@ def main():
     options = read_options()
     voc = find_voc(options.data)
     names = {split: read_names(voc, split) for split in ("train", "val")}
-    options.out.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, where nothing may be written
     # All masks are read before training: what is wrong with one should show now, not after minutes.
     present = {name: set(np.unique(read_pair(voc, name)[1])) for part in names.values() for name in tqdm(part, "read")}
     metrics, predictions = {"answer": Path(__file__).stem, "phases": {}}, {}
@@ -636,6 +633,9 @@ def main():
             load_weights(network, options.weights or options.out / f"{start}.pth", options.depth)
             if options.heads == "new":
                 draw_heads(network, rng)
+        # Not before all that is given has been read: where something is wrong with it, nothing is written.
+        options.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, if nothing may be written
         losses = train(network, samples, phase, options)
         write_pth(options.out / f"{phase}.pth", network)
         rows = [f"{iteration},{loss}\n" for iteration, loss in enumerate(losses, start=1)]

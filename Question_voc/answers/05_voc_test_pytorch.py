@@ -429,12 +429,10 @@ def train(network, samples, options):
         rate = learning_rate(iteration, options.iterations, options.lr)
         last_rate = learning_rate(max(iteration - 1, 0), options.iterations, options.lr)
         # PyTorch multiplies the velocity by the current learning rate, the others each gradient by its own step's.
-        optimizer.param_groups[0].update(
-            lr=rate, momentum=MOMENTUM * last_rate / rate
-        )  # makes PyTorch match the others
-        dropout = [
-            to_tensor(array, options.device) for array in draw_dropout(iteration, options.size, options.batch, options)
-        ]
+        # So momentum, too, is adjusted, which makes PyTorch match the others.
+        optimizer.param_groups[0].update(lr=rate, momentum=MOMENTUM * last_rate / rate)
+        factors = draw_dropout(iteration, options.size, options.batch, options)
+        dropout = [to_tensor(array, options.device) for array in factors]
         loss = compute_loss(network(images, dropout), masks)
         optimizer.zero_grad()
         loss.backward()
@@ -626,17 +624,17 @@ def main():
     names = {split: read_names(voc, split) for split in ("train", "val")}
     if len(names["val"]) < 2:
         stop(f"{voc}: val.txt names one image: add another, since one alone has no statistics in training mode")
-    options.out.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, where nothing may be written
     rng = np.random.default_rng(options.seed)
     network = build_network(rng, options)
     metrics = {"answer": Path(__file__).stem}
     if options.weights:
         load_weights(network, options.weights, options.depth)
-    else:
-        # All files are read before training: what is wrong with one should show now, not after minutes.
-        for name in tqdm([*names["train"], *names["val"]], "read"):
-            read_pair(voc, name)
+    # All files are read first: what is wrong with one shows now, not after minutes, and before anything is written.
+    for name in tqdm([*([] if options.weights else names["train"]), *names["val"]], "read"):
+        read_pair(voc, name)
+    options.out.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, where nothing may be written
+    if not options.weights:
         losses = train(network, Samples(voc, names["train"], options, rng), options)
         write_pth(options.out / "weights.pth", network)
         rows = [f"{iteration},{loss}\n" for iteration, loss in enumerate(losses, start=1)]

@@ -458,6 +458,8 @@ class TensorUnpickler(pickle.Unpickler):
         _, dtype, key, _, length, *_ = identifier
         if not any(dtype is known for known in self.DTYPES.values()):  # an array of objects would hold addresses
             raise pickle.UnpicklingError("its numbers are of an unknown type")
+        if length < 0:  # which NumPy would take as all that are there
+            raise pickle.UnpicklingError("it has a negative number of numbers")
         return self.storages(key, dtype, length)
 
     @staticmethod
@@ -536,6 +538,7 @@ def write_pth(path, network):
             entries[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     # torch.save pickles calls of PyTorch's functions. pickle would have to import those, so here are its own codes:
     # X, J text and numbers, c a name, ( to t a tuple, Q what stands for the numbers of a tensor, R a call, u a dict.
+    # ZipInfo notes no time, so that the same weights are the same bytes.
     pickled, content = [b"\x80\x02}("], io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for key, (name, entry) in enumerate(entries.items()):
@@ -545,9 +548,9 @@ def write_pth(path, network):
             pickled += [b"ctorch\n" + kind + b"Storage\n", text(str(key)), text("cpu"), numbers(entry.size), b"tQ"]
             pickled += [numbers(0), b"(", numbers(*entry.shape), b"t(", numbers(*strides), b"t"]
             pickled += [b"\x89ccollections\nOrderedDict\n)RtR"]
-            archive.writestr(f"archive/data/{key}", entry.tobytes())
-        archive.writestr("archive/data.pkl", b"".join([*pickled, b"u."]))
-        archive.writestr("archive/version", "3\n")
+            archive.writestr(zipfile.ZipInfo(f"archive/data/{key}"), entry.tobytes())
+        archive.writestr(zipfile.ZipInfo("archive/data.pkl"), b"".join([*pickled, b"u."]))
+        archive.writestr(zipfile.ZipInfo("archive/version"), "3\n")
     write_whole(path, lambda part: part.write_bytes(content.getvalue()))
 
 
@@ -775,17 +778,17 @@ def main():
     names = {split: read_names(voc, split) for split in ("train", "val")}
     if len(names["val"]) < 2:
         stop(f"{voc}: val.txt names one image: add another, since one alone has no statistics in training mode")
-    options.out.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, where nothing may be written
     rng = np.random.default_rng(options.seed)
     network = build_network(rng, options)
     metrics = {"answer": Path(__file__).stem}
     if options.weights:
         load_weights(network, options.weights, options.depth)
-    else:
-        # All files are read before training: what is wrong with one should show now, not after minutes.
-        for name in tqdm([*names["train"], *names["val"]], "read"):
-            read_pair(voc, name)
+    # All files are read first: what is wrong with one shows now, not after minutes, and before anything is written.
+    for name in tqdm([*([] if options.weights else names["train"]), *names["val"]], "read"):
+        read_pair(voc, name)
+    options.out.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, where nothing may be written
+    if not options.weights:
         losses = train(network, Samples(voc, names["train"], options, rng), options)
         write_pth(options.out / "weights.pth", network)
         rows = [f"{iteration},{loss}\n" for iteration, loss in enumerate(losses, start=1)]
