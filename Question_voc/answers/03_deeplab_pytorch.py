@@ -10,6 +10,7 @@ build_network, list_entries, set_entries, read_pth, load_weights, predict, segme
 import argparse
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -250,7 +251,10 @@ def read_pth(path):
         with zipfile.ZipFile(path) as archive:
             if archive.testzip():  # PyTorch does not compare the checksums
                 raise ValueError("its numbers are damaged")
-    tensors = torch.load(path, map_location="cpu", weights_only=True)  # refuses whatever is not a tensor
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)  # refuses whatever is not a tensor
+    except pickle.UnpicklingError:  # whose text advises to load without this guard
+        raise ValueError("it is damaged, or holds more than tensors") from None
     return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
 

@@ -13,6 +13,7 @@ import itertools
 import json
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -374,7 +375,10 @@ def read_pth(path):
         with zipfile.ZipFile(path) as archive:
             if archive.testzip():  # PyTorch does not compare the checksums
                 raise ValueError("its numbers are damaged")
-    tensors = torch.load(path, map_location="cpu", weights_only=True)  # refuses whatever is not a tensor
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)  # refuses whatever is not a tensor
+    except pickle.UnpicklingError:  # whose text advises to load without this guard
+        raise ValueError("it is damaged, or holds more than tensors") from None
     return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
 
