@@ -21,7 +21,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import ANSWERS, FRAMEWORKS, pytorch, run_python
+from conftest import ANSWERS, FRAMEWORKS, pytorch, run_python, stopped
 from PIL import Image
 
 DEEPLAB, VOC_TEST = (pytorch(name) for name in ("deeplab", "voc_test"))
@@ -475,6 +475,14 @@ def test_a_photograph_is_segmented_at_its_own_size(voc, tmp_path, monkeypatch, c
         assert shown.shape[0] >= 70 and shown.shape[1] > 2 * 131
         metrics = json.loads((tmp_path / "out/metrics.json").read_text("utf-8"))
         assert sum(metrics["share"].values()) == pytest.approx(1) and metrics["parameters"] == 1_665_210
+
+
+@pytest.mark.parametrize("name", ["nothing", "folder"])
+@pytest.mark.parametrize("answer, option", [(DEEPLAB, "image"), (DEEPLAB, "weights"), (VOC_TEST, "weights")])
+def test_a_file_that_is_not_there_is_told_with_its_option(tmp_path, monkeypatch, capsys, answer, option, name):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(sys, "argv", ["answer", f"--{option}", str(tmp_path / name)])
+    assert f"--{option} {tmp_path / name}: no such file: " in stopped(capsys, answer.read_options)
 
 
 def test_logits_are_resized_not_classes(monkeypatch):

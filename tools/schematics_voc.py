@@ -408,7 +408,8 @@ def draw_network(say):
         block(axes, x, upper, 50, name, WHITE, 44, 12)
         write(axes, x, upper + 38, f"{side}", 13, SOFT)
         last = x + 26
-    for y, start, dropped in ((upper, 364, 0.5), (lower, 306, 0.1)):
+    # The main head drops what ASPP finds, the auxiliary one what goes into its last layer.
+    for y, start, dropped, conv, drop in ((upper, 364, 0.5, 603, 523), (lower, 306, 0.1, 500, 580)):
         if y == upper:
             arrow(axes, (last, y), (419, y), line=1.2)
             block(axes, 443, y, 46, "ASPP", WHITE, 44, 13)
@@ -416,10 +417,12 @@ def draw_network(say):
         else:
             axes.plot([start, start, 440], [upper + 54, y, y], color=PURPLE, linewidth=2, solid_joinstyle="miter")
             arrow(axes, (440, y), (476, y), PURPLE, 2)
-        block(axes, 500, y, 46, "3 × 3", WHITE, 44, 13)
-        arrow(axes, (524, y), (533, y), line=1.2)
-        block(axes, 580, y, 92, say("dropout"), WHITE, 44, 12)
-        write(axes, 580, y + 38, f"{dropped}", 13, SOFT)
+        block(axes, conv, y, 46, "3 × 3", WHITE, 44, 13)
+        write(axes, conv, y - 38, f"{4 * width}", 13, weight="bold")
+        block(axes, drop, y, 92, say("dropout"), WHITE, 44, 12)
+        write(axes, drop, y + 38, f"{dropped}", 13, SOFT)
+        end = max(conv - 24, drop - 47)
+        arrow(axes, (end - 9, y), (end, y), line=1.2)
         arrow(axes, (627, y), (633, y), line=1.2)
         block(axes, 653, y, 38, "1 × 1", WHITE, 44, 12)
         arrow(axes, (673, y), (692, y), line=1.2)
@@ -429,8 +432,6 @@ def draw_network(say):
         write(axes, 762, y, f"{classes}", 15, weight="bold")
         write(axes, 762, y + 38, f"{SIZE}", 13, SOFT)
         write(axes, 762, y - 40, say("logits"), 13)
-    for y in (upper, lower):
-        write(axes, 500, y - 38, f"{4 * width}", 13, weight="bold")
     write(axes, 364, upper - 38, f"{32 * width}", 13, weight="bold")
     write(axes, 306, upper - 38, f"{16 * width}", 13, weight="bold")
     write(axes, 24, 424, f"↑  {say('upsampling')}", 14, SOFT, ha="left")

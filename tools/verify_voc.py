@@ -4,11 +4,11 @@
     make verify-voc
     python tools/verify_voc.py [--weights FILE.pth --depth 50] [--data FOLDER] [--images 20] [--frameworks "pytorch"]
 
-In each framework the answer to
-voc_test reads the weights and segments the first images of val, at their own size. The table shows, by framework: how
-far the logits are at most from PyTorch's in double precision, what share of the pixels gets the same class, mIoU and
-pixel accuracy over those images, and the seconds for each. The exit status is 1 where logits differ by more than 1e-3
-of the largest, or fewer than 99.9 % of the classes agree. With --images 0, all of val: hours without a GPU.
+In each framework the answer to voc_test reads the weights and segments the first images of val, at their own size. The
+table shows, by framework: how far the logits are at most from PyTorch's in double precision, what share of the pixels
+gets the same class, mIoU and pixel accuracy over those images, and the seconds for each. The exit status is 1 where
+logits differ by more than 1e-3 of the largest, or fewer than 99.9 % of the classes agree. With --images 0, all of val:
+hours without a GPU.
 """
 
 import argparse

@@ -475,6 +475,9 @@ def read_options():
     for name, (_, allowed, _) in NUMBERS.items():
         if vars(options)[name] not in allowed:
             stop(f"--{name} {vars(options)[name]}: give {allowed.start} to {allowed[-1]}, in steps of {allowed.step}")
+    for name in ("weights", "image"):
+        if vars(options)[name] and not vars(options)[name].is_file():
+            stop(f"--{name} {vars(options)[name]}: no such file: check its name and folder")
     set_up(options)
     return options
 

@@ -805,6 +805,8 @@ def read_options():
     for name, (_, allowed, _) in NUMBERS.items():
         if vars(options)[name] not in allowed:
             stop(f"--{name} {vars(options)[name]}: give {allowed.start} to {allowed[-1]}, in steps of {allowed.step}")
+    if options.weights and not options.weights.is_file():
+        stop(f"--weights {options.weights}: no such file: check its name and folder")
     if not 0 < options.lr < math.inf:
         stop(f"--lr {options.lr}: give a number above 0, such as {LEARNING_RATE}")
     set_up(options)
