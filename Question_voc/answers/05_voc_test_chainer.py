@@ -231,7 +231,10 @@ def draw_batches(samples, options):
     if options.workers:
         # Not a MultithreadIterator: Ctrl-C would end its threads within OpenCV, which aborts the process. An error in a
         # worker process is not reported, and the iterator waits forever: so each pair is read before, as in main.
-        iterator = chainer.iterators.MultiprocessIterator(samples, options.batch, n_processes=options.workers, **order)
+        # The first batch is made here, and the processes forked then. By default, which has a time limit, it is made in
+        # a thread, which may still hold a lock of OpenCV's as it ends: a process forked then would wait for it forever.
+        order |= {"n_processes": options.workers, "dataset_timeout": None}
+        iterator = chainer.iterators.MultiprocessIterator(samples, options.batch, **order)
     else:
         iterator = chainer.iterators.SerialIterator(samples, options.batch, **order)
     with iterator:  # it ends the processes, also where the caller leaves its loop early
