@@ -875,9 +875,9 @@ def draw_files(seed, job, image, mask):
     write_whole(mask, encoded(classes, ".png", cv2.IMWRITE_PNG_COMPRESSION, 9))
 
 
-def in_processes(function, tasks):
+def in_processes(function, tasks, most=None):
     """Calls function(*task) for all tasks in a few processes; yields a result when one is there, in any order."""
-    count = min(os.cpu_count() or 1, 16, len(tasks) // 8)  # for a few pictures it isn't worth starting one
+    count = min(most or os.cpu_count() or 1, 16, len(tasks) // 8)  # for a few pictures it isn't worth starting one
     if count < 2:
         yield from (function(*task) for task in tasks)
         return

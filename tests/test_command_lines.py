@@ -14,6 +14,7 @@ SCRIPTS = {  # and a library that each imports
     "Dataset/download_digits.py": "pooch",
     "Dataset/labelme_to_masks.py": "cv2",
     "Dataset/draw_voc.py": "cv2",
+    "Dataset/draw_streets.py": "cv2",
     "Dataset/download_voc.py": "requests",
     "Dataset/download_deeplab.py": "requests",
     "tools/compare.py": "cv2",
