@@ -43,8 +43,20 @@ WEIGHTS = {
 # The values that a script is run with; of what has choices and is not here, the last choice.
 VALUES = {"--iterations": 3, "--batch": 2, "--lr": 0.005, "--seed": 1, "--device": "cpu", "--out": "out 出力"}
 VALUES |= {"--pictures": 3, "--keep": 0.5, "--pretraining": 3, "--workers": 0, "--depth": "14"}
+VALUES |= {"--shards": 4, "--flips": 50, "--every": 2}
+VALUES |= {"--images": None, "--video": None, "--export": None}  # of street_inference: tests of its own
 IMPORTS = {"cv2", "numpy", "PIL", "tqdm"}
 MORE_IMPORTS = {"semaseg": set(), "digits": {"scipy", "sklearn"}, "voc": {"matplotlib"}}
+MORE_IMPORTS["street"] = {
+    "google_crc32c",
+    "markdown_it",
+    "matplotlib",
+    "onnx",
+    "onnx_chainer",
+    "onnxruntime",
+    "tensorboardX",
+    "tf2onnx",
+}
 FRAMEWORK_IMPORTS = {
     "pytorch": {"torch"},
     "tensorflow": {"tensorflow"},
@@ -53,7 +65,8 @@ FRAMEWORK_IMPORTS = {
 }
 NEWTS = [name for name, exercise in EXERCISES.items() if exercise.subject == "semaseg"]
 VOC = [name for name, exercise in EXERCISES.items() if exercise.subject == "voc"]
-TESTED = [(name, framework) for name, framework in ANSWERS if EXERCISES[name].predicts and name not in VOC]
+STREET = [name for name, exercise in EXERCISES.items() if exercise.subject == "street"]
+TESTED = [pair for pair in ANSWERS if EXERCISES[pair[0]].predicts and pair[0] not in VOC + STREET]
 FLAGS = {"--test", "--resume"}  # options without a value
 by_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
 
@@ -104,15 +117,19 @@ def test_an_answer_prepares_the_import_of_its_framework_as_the_first_does(exerci
 def test_an_answer_has_its_options_and_no_others(exercise, framework):
     entry = EXERCISES[exercise]
     options = {"--data", "--out", "--seed", "--device"}
-    options |= {"--iterations", "--batch"} if exercise not in ("atrous", "deeplab") else set()
-    options |= {"semaseg": {"--size", "--augment"}, "digits": {"--pictures"}, "voc": {"--size"}}[entry.subject]
+    without = ("atrous", "deeplab", "street_preprocess", "street_records", "street_test", "street_inference")
+    options |= {"--iterations", "--batch"} if exercise not in without else set()
+    more = {"semaseg": {"--size", "--augment"}, "digits": {"--pictures"}, "voc": {"--size"}, "street": set()}
+    options |= more[entry.subject]
     options |= {f"--{name}" for name in entry.network_options}
     options |= {"--lr"} if entry.trains else set()
-    options |= {"--test" if exercise not in VOC else "--weights"} if entry.trains else set()
+    kept = {"voc": {"--weights"}, "street": {"--resume"}}  # what an option is for: weights, or a training, of before
+    options |= kept.get(entry.subject, {"--test"}) if entry.trains else set()
+    options |= {"--weights", "--truth"} if exercise in ("street_test", "street_inference") else set()
     found = set(find_options(ANSWERS[exercise, framework]))
     assert found == options if exercise in NEWTS else found >= options
     assert "--train" not in found and ("--lr" in found) == entry.trains
-    assert ("--test" in found) == (entry.trains and exercise not in VOC)
+    assert ("--test" in found) == (entry.trains and exercise not in VOC + STREET)
     assert found == set(find_options(ANSWERS[exercise, "pytorch"]))
 
 
@@ -120,7 +137,7 @@ def test_an_answer_has_its_options_and_no_others(exercise, framework):
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory, newts, digits, voc, fork):
+def run(tmp_path_factory, newts, digits, voc, streets, street_stages, fork):
     """Run an answer, copied alone into an empty folder, with all its options, once: (its folder, what came of it)."""
     done = {}
 
@@ -128,8 +145,14 @@ def run(tmp_path_factory, newts, digits, voc, fork):
         if (exercise, framework) not in done:
             script, folder = ANSWERS[exercise, framework], tmp_path_factory.mktemp("一つ だけ")
             shutil.copy(script, folder)
-            data = {"semaseg": newts, "digits": digits, "voc": voc}[EXERCISES[exercise].subject]
-            arguments = name_values(script, data)
+            data = {"semaseg": newts, "digits": digits, "voc": voc, "street": streets}[EXERCISES[exercise].subject]
+            reads = "street_records" if EXERCISES[exercise].reads == "street_train" else EXERCISES[exercise].reads
+            arguments = name_values(script, street_stages.get(reads, data))
+            if EXERCISES[exercise].reads == "street_train":
+                trained = run_once("street_train", framework)[0] / VALUES["--out"]
+                [weights] = [path for path in trained.glob("best.*") if ".data-" not in path.name]
+                arguments += ["--weights", weights, "--truth", streets]
+            arguments += [3, "val"] if exercise == "street_inference" else []
             done[exercise, framework] = folder, fork(folder / script.name, *arguments, cwd=folder)
         return done[exercise, framework]
 
@@ -146,7 +169,9 @@ def name_values(script, data):
     for option, choices in find_options(script).items():
         if option.strip("-") in exercise.network_options:
             arguments += [option, *exercise.network_options[option.strip("-")][-1].split()]
-        elif option not in {*FLAGS, "--weights"}:
+        elif option in VALUES and VALUES[option] is None:
+            continue
+        elif option.startswith("--") and option not in {*FLAGS, "--weights", "--truth"}:
             values = {option: choices[-1]} if choices else {"--size": max(exercise.test_size or 0, 32)}
             values |= VALUES | {"--data": data}
             if exercise.subject == "voc":
@@ -172,6 +197,14 @@ VOC_FILES = dict.fromkeys(("voc_dataset", "atrous", "deeplab"), {"metrics.json",
 VOC_FILES["deeplab_finetune"] = {"pretrained.pth", "scratch.pth", "finetuned.pth", "predictions"}
 VOC_FILES["deeplab_finetune"] |= {"loss.csv", "loss_pretrained.csv", "loss_scratch.csv", "metrics.json", "pictures"}
 VOC_FILES["voc_test"] = {"weights.pth", "loss.csv", "metrics.json", "pictures", "results"}
+STREET_FILES = {
+    "street_preprocess": {"metrics.json", "pictures", "train", "val"},
+    "street_records": {
+        "metrics.json",
+        *(f"{split}-{i:05}-of-00004.tfrecord" for split in ("train", "val") for i in range(4)),
+    },
+    "street_train": {"metrics.json", "loss.csv", "validation.csv", "logs", "pictures", "predictions"},
+}
 VOC_PICTURES = {"voc_dataset": 6, "atrous": 6, "deeplab": 1, "deeplab_finetune": 3, "voc_test": 3}
 
 
@@ -193,6 +226,10 @@ def test_runs_alone_with_every_option_and_writes_what_it_must(run, exercise, fra
         pictures = [file for file in files if file.startswith("pictures/")]
         assert tops == VOC_FILES[exercise] and len(pictures) == VOC_PICTURES[exercise]
         assert exercise != "deeplab" or metrics["parameters"] == EXERCISES["voc_test"].parameters
+    elif exercise in STREET:
+        tops = {top for top in tops if not (exercise == "street_train" and top.startswith("best."))}
+        assert tops >= STREET_FILES.get(exercise, {"metrics.json", "pictures"})
+        assert exercise not in STREET_FILES or tops == STREET_FILES[exercise]
     elif not entry.trains:
         assert tops == {"metrics.json", "pictures"}
         for part, number in {"train": 5 if exercise in NEWTS else 3, "test": 3}.items():
@@ -203,7 +240,7 @@ def test_runs_alone_with_every_option_and_writes_what_it_must(run, exercise, fra
     given = {"device": "cpu", "seed": "1", "iterations": "3", "batch": "2", "lr": "0.005", "out": VALUES["--out"]}
     assert metrics["options"].items() >= given.items()
     assert {f"--{name}" for name in metrics["options"]} == set(find_options(script))
-    assert exercise in VOC or set(WEIGHTS[framework]) <= tops
+    assert exercise in VOC + STREET or set(WEIGHTS[framework]) <= tops
     with open(out / "loss.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["iteration"] for row in rows] == ["1", "2", "3"]
