@@ -3,11 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help compare test parity verify-voc mutants lint format benchmark lesson-figures
+.PHONY: help compare street test parity verify-voc mutants lint format benchmark lesson-figures
 
 help:  ## list these targets
 	@echo "make compare    train one exercise in all four frameworks and lay the results side by side; variables:"
 	@echo "                EXERCISE=unetlike ITERATIONS=300 SEED=0 FRAMEWORKS=\"pytorch keras\" DATA=Dataset DEVICE=auto"
+	@echo "make street     Question_street from nothing to the report: draw streets, preprocess, records, train, test, infer;"
+	@echo "                FRAMEWORK=pytorch DATA=FOLDER LEVEL=class NETWORK=deeplab ITERATIONS=400 DEVICE=auto SEED=0"
 	@echo "make test       run all tests, the style check among them"
 	@echo "make parity     train every exercise in double precision, and show how far the four frameworks are apart:"
 	@echo "                hours for all of them; EXERCISE=\"unetlike concat\" ITERATIONS=20 FRAMEWORKS=\"pytorch keras\" narrow it"
@@ -25,6 +27,11 @@ compare: $(INSTALLED)  ## one exercise in four frameworks
 	@$(BIN)/python tools/compare.py $(if $(EXERCISE),--exercise "$(EXERCISE)") $(if $(ITERATIONS),--iterations "$(ITERATIONS)") \
 		$(if $(SEED),--seed "$(SEED)") $(if $(FRAMEWORKS),--frameworks "$(FRAMEWORKS)") $(if $(DATA),--data "$(DATA)") \
 		$(if $(DEVICE),--device "$(DEVICE)")
+
+street: $(INSTALLED)  ## the pipeline of Question_street, by five answers
+	@$(BIN)/python tools/street.py $(if $(FRAMEWORK),--framework "$(FRAMEWORK)") $(if $(DATA),--data "$(DATA)") \
+		$(if $(LEVEL),--level "$(LEVEL)") $(if $(NETWORK),--network "$(NETWORK)") $(if $(ITERATIONS),--iterations "$(ITERATIONS)") \
+		$(if $(DEVICE),--device "$(DEVICE)") $(if $(SEED),--seed "$(SEED)")
 
 test: $(INSTALLED) lint
 	@$(BIN)/python -m pytest -n auto --dist loadfile

@@ -100,6 +100,7 @@ def fork(tmp_path_factory):
 
     yield run
     for server in servers.values():
+        server.terminate()  # it would wait for the end of its stdin, which a worker that a test left behind has, too
         server.communicate()
 
 
@@ -108,7 +109,7 @@ def stopped(capsys, function, *arguments):
     with pytest.raises(SystemExit) as end:
         function(*arguments)
     printed = capsys.readouterr().err
-    lines = [line for line in printed.splitlines() if line and "%|" not in line]  # without progress bars
+    lines = [line for line in printed.splitlines() if line.strip() and "%|" not in line]  # without progress bars
     assert end.value.code == 2 and len(lines) == 1
     return lines[0]
 
@@ -264,6 +265,42 @@ def write_voc(folder):
     return folder
 
 
+STREETS = {  # the names of each split, by city
+    "train": {
+        "aalen": ("aalen_000000_000019", "aalen_000001_000019"),
+        "ulm": tuple(f"ulm_00000{i}_000019" for i in "259"),
+    },
+    "val": {"köln": ("köln_000000_000019", "köln_000003_000019", "köln_000004_000019")},
+}
+
+
+def write_streets(folder, height=40, width=80):
+    """Make leftImg8bit/ and gtFine/ as Cityscapes has them, 5 and 3 pictures, with all that lies there beside them."""
+    rng = np.random.default_rng(4)
+    for split, cities in STREETS.items():
+        for city, names in cities.items():
+            for name in names:
+                ids = np.zeros((height, width), np.uint8)
+                ids[: height // 2], ids[height // 2 : -4] = 23, 7  # sky, road, and the car that carries the camera: 0
+                for label in range(34):
+                    y, x = rng.integers(height - 12), rng.integers(width - 6)
+                    ids[y : y + rng.integers(3, 12), x : x + rng.integers(2, 6)] = label
+                picture = (ids[..., None] * np.uint8((3, 5, 7)) + rng.integers(0, 40, (height, width, 3))).astype(
+                    np.uint8
+                )
+                write(folder / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", encode(".png", picture))
+                labels = folder / "gtFine" / split / city / f"{name}_gtFine"
+                write(labels.with_name(f"{labels.name}_labelIds.png"), encode(".png", ids[..., None]))
+                instances = np.uint16(ids)[..., None] * np.uint16(1000)
+                write(labels.with_name(f"{labels.name}_instanceIds.png"), encode(".png", instances))
+                colours = np.dstack([picture, np.full((height, width, 1), 255, np.uint8)])
+                write(labels.with_name(f"{labels.name}_color.png"), encode(".png", colours))
+                write(labels.with_name(f"{labels.name}_polygons.json"), b"{}")
+            write(folder / "leftImg8bit" / split / city / f"._{names[0]}_leftImg8bit.png", b"no picture")
+    write(folder / "leftImg8bit" / "test" / "berlin" / "berlin_000000_000019_leftImg8bit.png", b"no picture")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def newts(tmp_path_factory):
     """The made newts; for reading only."""
@@ -280,3 +317,22 @@ def digits(tmp_path_factory):
 def voc(tmp_path_factory):
     """The folder with the made VOCdevkit/; for reading only."""
     return write_voc(tmp_path_factory.mktemp("絵 の data"))
+
+
+@pytest.fixture(scope="session")
+def streets(tmp_path_factory):
+    """The folder with the made leftImg8bit/ and gtFine/; for reading only."""
+    return write_streets(tmp_path_factory.mktemp("街 の data"))
+
+
+@pytest.fixture(scope="session")
+def street_stages(streets, fork, tmp_path_factory):
+    """What street_preprocess and street_records made of the made streets, 32 x 64: {exercise: folder}; to read only."""
+    top, data, outs = tmp_path_factory.mktemp("街 の 記録"), streets, {}
+    for name, more in {"street_preprocess": ["--size", 32, "--workers", 0], "street_records": []}.items():
+        outs[name] = top / name
+        arguments = ["--data", data, "--out", outs[name], "--device", "cpu", *more]
+        done = fork(ANSWERS[name, "pytorch"], *arguments, cwd=top)
+        assert done.returncode == 0, done.stderr
+        data = outs[name]
+    return outs

@@ -35,7 +35,7 @@ def test_the_chart_of_losses_shows_each_in_its_own_style(dark):
     rng = np.random.default_rng(0)
     curves = {name: dict(enumerate(rng.random(60), start=1)) for name in compare.FRAMEWORKS}
     axes = Figure().add_subplot()
-    compare.draw_losses(axes, curves, dark)
+    compare.draw_curves(axes, curves, dark)
     assert len(axes.lines) == 4
     for line, (framework, curve) in zip(axes.lines, curves.items(), strict=True):
         assert line.get_label() == compare.FRAMEWORKS[framework]

@@ -24,7 +24,7 @@ framework, hashes = sys.argv[1], {}
 for exercise in [each for each in exercises.read_exercises() if each.trains]:
     sys.argv = [exercise.name, "--device", "cpu"]
     answer = exercises.load_answer(exercises.answer_path(exercise, framework))
-    network = answer.build_network(np.random.default_rng(0), answer.read_options())
+    network = exercises.build_network(answer, np.random.default_rng(0), answer.read_options())
     weights = convert_weights.list_weights(answer, framework, network)
     hashes[exercise.name] = {
         name: [*array.shape, hashlib.sha256(np.ascontiguousarray(array, np.float32)).hexdigest()]

@@ -10,6 +10,16 @@ from conftest import ROOT
 from exercises import FRAMEWORKS, answer_path, find_exercise, name_of, read_exercises
 
 MORE_IMPORTS = {"digits": {"sklearn", "scipy"}, "voc": {"matplotlib"}}  # of a subject, beside the usual
+MORE_IMPORTS["street"] = {
+    "google_crc32c",
+    "markdown_it",
+    "matplotlib",
+    "onnx",
+    "onnx_chainer",
+    "onnxruntime",
+    "tensorboardX",
+    "tf2onnx",
+}
 ANSWERS = [answer_path(exercise, framework) for exercise in read_exercises() for framework in FRAMEWORKS]
 by_name = pytest.mark.parametrize("path", ANSWERS, ids=lambda path: path.stem)
 
@@ -430,5 +440,6 @@ def test_every_answer_has_the_same_names(path):
     wanted |= {"build_network", "compute_loss", "train"} if exercise.trains else set()
     wanted |= {"write_pth" if is_voc else "save_weights"} if exercise.trains else set()
     wanted |= {"load_weights", "predict", "measure"} if exercise.predicts else set()
-    wanted |= {"evaluate" if exercise.name == "deeplab_finetune" else "test"} if exercise.predicts else set()
+    measures = {"deeplab_finetune": "evaluate", "street_train": "validate"}
+    wanted |= {measures.get(exercise.name, "test")} if exercise.predicts else set()
     assert wanted <= copies.read_pieces(path).keys()

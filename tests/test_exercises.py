@@ -11,8 +11,10 @@ from exercises import (
     EXERCISES,
     FRAMEWORKS,
     answer_path,
+    build_network,
     find_exercise,
     find_subject,
+    list_earlier,
     load_answer,
     name_of,
     read_exercises,
@@ -46,12 +48,12 @@ def read_options(answer, monkeypatch, *arguments):
 def test_an_entry_agrees_with_the_answer(exercise, monkeypatch):
     answer = load_answer(answer_path(exercise, "pytorch"))
     options = vars(read_options(answer, monkeypatch))
-    takes_weights = exercise.name == "deeplab"  # that others have trained
-    assert exercise.trains == ("lr" in options) and exercise.predicts == (
-        hasattr(answer, "predict") and not takes_weights
-    )
+    takes_weights = exercise.name in ("deeplab", "street_test", "street_inference")  # that others have trained
+    assert exercise.trains == ("lr" in options)
+    assert exercise.predicts == (hasattr(answer, "predict") and not takes_weights)
+    assert (exercise.reads is not None) == str(options["data"]).startswith("outputs")
     assert exercise.trains or takes_weights or not hasattr(answer, "build_network")
-    if exercise.subject != "voc":  # whose answers test weights of a .pth file instead
+    if exercise.subject not in ("voc", "street"):  # whose answers test weights of a file instead
         assert exercise.trains == hasattr(answer, "test") == ("test" in options)
     sizes = answer.NUMBERS["size"][1] if "size" in options else None
     assert exercise.test_size == (sizes and sizes[0])
@@ -70,21 +72,22 @@ def test_parameters_are_those_of_the_network(exercise, monkeypatch):
     answer = load_answer(answer_path(exercise, "pytorch"))
     # What the weights are does not count, and drawing the millions of unet and segnet would take seconds.
     rng = type("Zeros", (), {"standard_normal": lambda self, shape, *_, **__: np.zeros(shape)})()
-    network = answer.build_network(rng, read_options(answer, monkeypatch))
+    network = build_network(answer, rng, read_options(answer, monkeypatch))
     number = sum(math.prod(parameter.shape) for parameter in network.parameters() if parameter.requires_grad)
     assert exercise.parameters == number, f"write parameters = {number:_} in exercises.toml"
 
 
 @by_subject
 def test_framework_free_names_are_those_of_the_pieces_that_are_equal_everywhere(subject):
-    named, equal = set(), set()
+    named, equal, unlike = set(), set(), set()
     for exercise in (exercise for exercise in read_exercises() if exercise.subject == subject.name):
         pieces = [copies.read_pieces(answer_path(exercise, framework)) for framework in FRAMEWORKS]
         named |= pieces[0].keys() & set(subject.framework_free)
         texts = {name: {each[name].text if name in each else None for each in pieces} for name in pieces[0]}
         equal |= {name for name in texts if len(texts[name]) == 1}
+        unlike |= {name for name in texts if len(texts[name]) > 1}  # in one exercise, and maybe equal in another
     assert named == set(subject.framework_free), "remove from framework_free what no answer has"
-    assert equal <= set(subject.framework_free), "add these to framework_free, so that they stay equal"
+    assert equal - unlike <= set(subject.framework_free), "add these to framework_free, so that they stay equal"
 
 
 def test_find_exercise_takes_a_name_with_or_without_its_number():
@@ -100,7 +103,7 @@ def test_find_exercise_takes_a_name_with_or_without_its_number():
         str(pytest.raises(ValueError, find_exercise, "13_concta").value) == "13_concta: no such exercise: give concat"
     )
     assert "segnet" not in str(pytest.raises(ValueError, find_exercise, "unetlik").value)
-    with pytest.raises(ValueError, match="^newts: no such subject: give one of semaseg, digits, voc$"):
+    with pytest.raises(ValueError, match="^newts: no such subject: give one of semaseg, digits, voc, street$"):
         find_subject("newts")
 
 
@@ -114,6 +117,12 @@ def test_paths_and_names_of_answers():
             name_of(wrong)
     with pytest.raises(ValueError, match="^jax: no such framework: give pytorch, tensorflow, keras or chainer$"):
         answer_path("unetlike", "jax")
+
+
+def test_what_runs_before_an_answer():
+    names = ["01_street_preprocess_keras.py", "02_street_records_keras.py"]
+    assert [path.name for path in list_earlier("street_train", "keras")] == names
+    assert list_earlier(find_exercise("unetlike"), "keras") == list_earlier("street_preprocess", "chainer") == []
 
 
 def test_load_answer_leaves_nothing_behind(tmp_path):
@@ -142,6 +151,11 @@ MALFORMED = {
     "a later base": (UNET, UNET.replace("concat", "segnet"), "exercise unet: from = 'segnet': name an earlier"),
     "a base elsewhere": (UNET, UNET.replace("concat", "grid_graph"), "exercise unet: from = 'grid_graph': name an "),
     "no base": (UNET, UNET.replace('from = "concat"\n', ""), "exercise unet: has no from: name the exercise"),
+    "reads a later one": (
+        'reads = "street_preprocess"',
+        'reads = "street_test"',
+        "exercise street_records: reads = 'street_test': name an earlier exercise of street",
+    ),
     "a name twice": (UNET, UNET.replace("unet", "concat"), "exercise concat: stands 2 times: rename or remove one"),
     "no parameters": ("parameters = 31_045_571\n", "", "exercise unet: trains = true, so parameters are wrong: add"),
     "predicts what was not trained": (

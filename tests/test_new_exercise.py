@@ -120,12 +120,13 @@ def test_what_is_written_in_it_stays(attention, tmp_path):
 
 def test_every_exercise_can_be_started_from(tmp_path):
     repository = copy_repository(tmp_path)
-    (repository / "Question_voc/lesson").mkdir()  # where each exercise has a page of its own
+    for subject in ("voc", "street"):  # where each exercise has a page of its own
+        (repository / f"Question_{subject}/lesson").mkdir()
     for exercise in read_exercises():
         result = add(repository, f"{exercise.name}_2", exercise.subject, exercise.name, f"a second {exercise.name}")
         assert result.returncode == 0, result.stderr
-        assert ("lesson/" in result.stdout) == (exercise.subject == "voc")
-    assert "lesson/10_voc_test_2.md and .ja.md" in result.stdout
+        assert ("lesson/" in result.stdout) == (exercise.subject in ("voc", "street"))
+    assert "lesson/10_street_inference_2.md and .ja.md" in result.stdout
     result = run_python("tools/copies.py", cwd=repository)
     assert (result.returncode, result.stdout) == (0, "")
     assert (repository / "exercises.toml").read_text("utf-8").count("\niterations = 300") == 4

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import schematics
 import schematics_graph
+import schematics_street
 import schematics_voc
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,7 +22,8 @@ from torch.nn import functional
 
 OF_RUNS = ("sigmoid", "loss_curves", "augmentation")  # what others cannot draw without outputs/lesson/
 OF_SOLVERS = ("spectral",)  # to one eigenvalue belong many eigenvectors, and each processor may find another
-MODULES = (schematics, schematics_graph, schematics_voc)
+TRANSLATED = (schematics_voc, schematics_street)  # those that draw each figure in Japanese, too
+MODULES = (schematics, schematics_graph, *TRANSLATED)
 SUBJECTS = {name: subject for subject in MODULES for name in subject.FIGURES}
 FRAMEWORKS = list(schematics.FRAMEWORKS)
 
@@ -259,7 +261,7 @@ def test_nothing_outside_the_receptive_field_counts(exercise):
     )
 
 
-@pytest.mark.parametrize("name", schematics_voc.DRAWN)
+@pytest.mark.parametrize("name", [name for subject in TRANSLATED for name in subject.DRAWN])
 def test_a_figure_in_japanese_shows_the_same_in_other_words(name, drawn):
     english, japanese = ([text.get_text() for text in find_texts(drawn[each][0])] for each in (name, f"{name}.ja"))
     assert len(english) == len(japanese)
@@ -269,9 +271,10 @@ def test_a_figure_in_japanese_shows_the_same_in_other_words(name, drawn):
     assert numbers[0] == numbers[1]
 
 
-def test_each_translation_is_used_and_its_letters_are_there(drawn):
-    said = " ".join(text.get_text() for name in schematics_voc.DRAWN for text in find_texts(drawn[f"{name}.ja"][0]))
-    for english, japanese in schematics_voc.JAPANESE.items():
+@pytest.mark.parametrize("subject", TRANSLATED, ids=lambda subject: subject.__name__)
+def test_each_translation_is_used_and_its_letters_are_there(drawn, subject):
+    said = " ".join(text.get_text() for name in subject.DRAWN for text in find_texts(drawn[f"{name}.ja"][0]))
+    for english, japanese in subject.JAPANESE.items():
         for part in japanese.split("{}"):
             part = re.split(r"\{\d\}", part)[0].rstrip(", ")
             assert part in said, english
@@ -291,6 +294,38 @@ def test_deeplab_has_the_parts_that_are_published(drawn):
     assert [text for text in stages if text.startswith("/ ") and text[2:].isdigit()] == [
         f"/ {stride}" for stride in (1, 2, 4, 4, 8, 16, 32, 1, 2, 4, 4, 8, 8, 8)
     ]
+
+
+def test_the_bytes_shown_are_those_of_a_record(drawn, tmp_path):
+    answer = schematics.load_answer("street_records_pytorch")
+    features = schematics_street.RECORD
+    answer.write_shard(tmp_path / "shard", [answer.make_example(features)])
+    written = (tmp_path / "shard").read_bytes()
+    assert b"".join(part[0] for part in schematics_street.list_parts(features)) == written
+    assert [answer.parse_example(payload) for payload in answer.read_shard(tmp_path / "shard")] == [features]
+    texts = [text.get_text() for text in find_texts(drawn["record"][0])]
+    shown = {f"{byte:02x}" for byte in written} | set("image/format/height/png")
+    assert {text for text in texts if len(text) == 1 and not text.isdigit()} <= shown
+    assert {f"{byte:02x}" for byte in written[:12]} <= set(texts) and len(texts) > len(written) == 51 + 16
+
+
+def test_all_labels_are_shown_with_their_ids(drawn):
+    answer = schematics.load_answer("street_preprocess_pytorch")
+    texts = [text.get_text().replace("\N{MINUS SIGN}", "-") for text in find_texts(drawn["labels"][0])]
+    assert {(str(label.id), label.name) for label in answer.LABELS} <= set(zip(texts, texts[1:], strict=False))
+    ids = sorted(int(text) for text in texts if re.fullmatch(r"-?\d+", text))
+    trained = [label.train_id for label in answer.LABELS if label.train_id != answer.VOID]
+    assert ids == sorted([*range(-1, 34), *trained, *range(len(answer.CATEGORIES)), answer.VOID])
+
+
+def test_the_order_shown_has_each_record_in_each_row(drawn):
+    texts = [text.get_text() for text in find_texts(drawn["order"][0])]
+    records = [text for text in texts if re.fullmatch(r"\d:\d", text)]
+    rows = [records[start : start + 20] for start in range(0, len(records), 20)]
+    assert len(rows) == 5 and all(sorted(row) == rows[0] for row in rows) and len(set(rows[0])) == 20
+    assert len({tuple(row) for row in rows}) == 5  # as written, drawn, in turn, and two epochs
+    for start in (0, 8, 16):  # within a block
+        assert sorted(rows[2][start : start + 8]) == sorted(rows[3][start : start + 8])
 
 
 def test_loss_curves_show_what_the_runs_wrote(drawn):

@@ -12,6 +12,7 @@ import ast
 import base64
 import csv
 import datetime
+import functools
 import importlib.metadata
 import io
 import itertools
@@ -39,7 +40,7 @@ import numpy as np
 from exercises import FRAMEWORKS, UnknownExercise, answer_path, find_exercise, find_subject
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
-from results import VOID_COLOUR, cut_middle, find_predictions, find_tests, shows_only, wait_measured
+from results import VOID_COLOUR, cut_middle, cut_panels, find_predictions, find_tests, shows_only, wait_measured
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -98,6 +99,7 @@ class Result:
     error: str = ""
     metrics: dict = field(default_factory=dict)
     losses: dict[int, float] = field(default_factory=dict)  # by iteration
+    validations: dict[int, float] = field(default_factory=dict)  # the mIoU by iteration, where the answer validates
 
     @property
     def title(self):
@@ -181,20 +183,25 @@ def count_lines(script):
     return sum(bool(line.strip()) and line.strip()[0] != "#" for line in code)
 
 
-def read_losses(path):
-    """Read a loss.csv as {iteration: loss}; {} when there is no such file. Raises ValueError naming a bad line."""
+def read_curve(path):
+    """Read a loss.csv as {iteration: loss}; {} when there is no such file. Raises ValueError naming a bad line.
+
+    Of a validation.csv, which has more columns, the second is taken, the mIoU.
+    """
     if not path.exists():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
-    losses = {}
+    curve = {}
     for number, row in enumerate(rows[1:], start=2):
         try:
-            iteration, loss = row
-            losses[int(iteration)] = float(loss)
-        except ValueError:
-            raise ValueError(f"loss.csv, line {number}: {','.join(row)!r} is not an iteration and its loss") from None
-    return losses
+            if len(row) != len(rows[0]):
+                raise ValueError
+            curve[int(row[0])] = float(row[1])
+        except (ValueError, IndexError):
+            what = f"an iteration and its {rows[0][1]}" if len(rows[0]) > 1 else "what an answer writes"
+            raise ValueError(f"{path.name}, line {number}: {','.join(row)!r} is not {what}") from None
+    return curve
 
 
 def compare_framework(exercise, framework, script, out, options):
@@ -203,7 +210,7 @@ def compare_framework(exercise, framework, script, out, options):
     if script is None:
         result.error = "there is no such answer"
         return result
-    for name in ("metrics.json", "loss.csv"):
+    for name in ("metrics.json", "loss.csv", "validation.csv"):
         (out / name).unlink(missing_ok=True)
     for folder in (out / "predictions", out / "results", out / "pictures", out / "test"):
         if folder.exists():
@@ -215,7 +222,8 @@ def compare_framework(exercise, framework, script, out, options):
         return result
     try:
         result.metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-        result.losses = read_losses(out / "loss.csv")
+        result.losses = read_curve(out / "loss.csv")
+        result.validations = read_curve(out / "validation.csv")
         result.metrics |= measured | {
             "version": find_version(MODULES.get(framework, framework)),
             "backend": find_backend() if framework == "keras" else None,
@@ -415,6 +423,12 @@ def overlap(prediction, truth):
     return (same & union).sum() / union.sum() if union.any() else math.nan
 
 
+def share_right(prediction, truth):
+    """Share of pixels that both (height, width, 3) paint alike, of those that are not black in the truth: void."""
+    valid = truth.any(axis=2)
+    return (prediction == truth).all(axis=2)[valid].mean() if valid.any() else math.nan
+
+
 def brighten(mask):
     """A mask to look at, (height, width, 3): the colours of 127, dark beside black, at twice their brightness."""
     mask = np.stack([mask] * 3, axis=2) if mask.ndim == 2 else mask
@@ -450,6 +464,7 @@ def make_grid(results, data):
     """
     tests = find_tests([data] if data else [result.out for result in results])
     images, masks = (list_images(folder) for folder in tests) if tests else ({}, {})
+    is_newts = bool(tests) and tests[0].parent.name == "test"  # whose masks are dark
     is_voc = bool(tests) and tests[0].name == "JPEGImages"
     predictions = {}
     for result in results:
@@ -457,6 +472,11 @@ def make_grid(results, data):
         predictions[result.title] = {name.removeprefix("test/"): path for name, path in files.items()}
     plots = {result.title: list_images(result.out / "pictures") for result in results}
     predicted = [name for name in images if any(name in files for files in predictions.values())]
+    panels = {}  # input and truth where the answers' own pictures show them, and no folder does
+    if not tests:
+        for name in sorted(set().union(*predictions.values())):
+            panels[name] = next(filter(None, (cut_panels(result.out, name) for result in results)), None)
+        predicted = [name for name, pair in panels.items() if pair]
     if is_voc:  # of its images those that show no class which the answer has not learnt
         learnt = {name for result in results for name in result.metrics.get("iou") or ()}
         predicted = [name for name in predicted if name in masks and shows_only(masks[name], learnt)]
@@ -471,18 +491,19 @@ def make_grid(results, data):
             )
             continue
         found = {owner: read_image(files.get(name), cv2.IMREAD_UNCHANGED) for owner, files in predictions.items()}
-        photo, truth = read_image(images[name]), read_image(masks.get(name))
+        photo, truth = panels.get(name) or (read_image(images[name]), read_image(masks.get(name)))
         sizes = [image.shape[:2] for image in found.values() if image is not None]
         if is_voc and sizes:
             height, width = sizes[0]
             photo, truth = (image if image is None else cut_middle(image, width / height) for image in (photo, truth))
         if truth is not None and any(image is not None and image.ndim == 2 for image in found.values()):
             truth = np.where(truth.max(axis=2) > 0, 255, 0).astype(np.uint8)
-        cells = [make_cell("input", photo, "photo"), make_cell("truth", truth, "mask", bright=not is_voc)]
+        cells = [make_cell("input", photo, "photo"), make_cell("truth", truth, "mask", bright=is_newts)]
         for owner, image in found.items():
             comparable = image is not None and truth is not None and image.ndim == truth.ndim
-            note = f"IoU {overlap(image, truth):.2f}".replace("nan", UNKNOWN) if comparable else ""
-            cells.append(make_cell(owner, image, "mask", cells[0]["ratio"], note, bright=not is_voc))
+            what, measure = ("accuracy", share_right) if panels else ("IoU", overlap)
+            note = f"{what} {measure(image, truth):.2f}".replace("nan", UNKNOWN) if comparable else ""
+            cells.append(make_cell(owner, image, "mask", cells[0]["ratio"], note, bright=is_newts))
         rows.append((name, cells))
     return rows, len(names)
 
@@ -507,15 +528,15 @@ def themed(dark):
     return matplotlib.rc_context(settings)
 
 
-def draw_losses(axes, curves, dark):
-    """Draw the curves {framework: {iteration: loss}} for a light ground (0) or a dark one (1)."""
+def draw_curves(axes, curves, dark, title="loss"):
+    """Draw the curves {framework: {iteration: number}} for a light ground (0) or a dark one (1)."""
     for framework, curve in curves.items():
         width, dashes, *colours = LINES[framework]
         style = {"linewidth": width, "linestyle": dashes, "color": colours[dark]}
         if len(curve) < 50:  # of a single point there is no line to see
             style |= {"marker": "o", "markersize": width + 1}
         axes.plot(curve.keys(), curve.values(), label=FRAMEWORKS[framework], **style)
-    axes.set(title="loss", xlabel="iteration")
+    axes.set(title=title, xlabel="iteration")
     axes.legend(handlelength=4)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
 
@@ -545,46 +566,50 @@ def draw_differences(axes, curves, dark):
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
 
 
-def list_charts(curves):
-    """The charts to draw of the curves {framework: {iteration: loss}}: [(what it shows, function that draws it)]."""
+def list_charts(curves, validations=None):
+    """The charts to draw of the curves {framework: {iteration: loss}}: [(what it shows, function that draws it)].
+
+    validations are curves of the mIoU, {framework: {iteration: mIoU}}. A function takes axes and whether they are dark.
+    """
     charts = []
-    if curves:
-        names = ", ".join(FRAMEWORKS[name] for name in curves)
-        charts.append((f"Chart of the loss by iteration: {names}", draw_losses))
+    for title, some in (("loss", curves), ("mIoU on validation images", validations or {})):
+        if some:
+            names = ", ".join(FRAMEWORKS[name] for name in some)
+            draw = functools.partial(draw_curves, curves=some, title=title)
+            charts.append((f"Chart of the {title} by iteration: {names}", draw))
     if any(relative for relative, *_ in find_differences(curves).values()):
         about = "Chart of the largest relative difference of any two losses by iteration, on a log scale"
-        charts.append((about, draw_differences))
+        charts.append((about, functools.partial(draw_differences, curves=curves)))
     return charts
 
 
-def render_charts(curves):
-    """The charts of the page: [(alternative text, light SVG, dark SVG)], the SVG as data URIs."""
+def render_charts(charts):
+    """What list_charts gives, drawn for the page: [(alternative text, light SVG, dark SVG)], the SVG as data URIs."""
     rendered = []
-    for about, draw in list_charts(curves):
+    for about, draw in charts:
         rendered.append([about])
         for dark in (0, 1):
             with themed(dark):
                 figure = Figure(figsize=(5.2, 3.7), layout="constrained")
-                draw(figure.add_subplot(), curves, dark)
+                draw(figure.add_subplot(), dark=dark)
                 buffer = io.BytesIO()
                 figure.savefig(buffer, format="svg")
             rendered[-1].append(to_data_uri(buffer.getvalue(), "image/svg+xml"))
     return rendered
 
 
-def draw_comparison(title, sentences, curves, grid):
-    """comparison.png as bytes: the curves above a few rows of the grid; None where there is neither."""
+def draw_comparison(title, sentences, charts, grid):
+    """comparison.png as bytes: the charts above a few rows of the grid; None where there is neither."""
     ranked = sorted(grid, key=lambda row: [*FAVOURITES, name := row[0].rpartition("/")[2]].index(name))
     rows = [cells for _, cells in ranked[:4]]
-    if not curves and not rows:
+    if not charts and not rows:
         return None
-    charts = list_charts(curves)
     width, margin, gap = 9, 0.3, 0.08  # inches, as all lengths here
     cell_width = (width - 2 * margin + gap) / max((len(cells) for cells in rows), default=1) - gap
     heights = [min(1.7, cell_width / min(cell["ratio"] for cell in cells)) for cells in rows]
     below_charts = 3.7 if charts else 0.7
     height = below_charts + 0.2 + sum(heights) + gap * len(heights) + margin
-    with themed(dark=0):
+    with themed(dark=0), matplotlib.rc_context({"axes.titlesize": 12 if len(charts) < 3 else 8.5}):
         # An opaque ground, so that it reads on a white page and on a dark one.
         figure = Figure(figsize=(width, height), dpi=150, facecolor="#f8f9fa")
 
@@ -594,11 +619,9 @@ def draw_comparison(title, sentences, curves, grid):
         figure.text(margin / width, 1 - 0.38 / height, title, fontsize=12, fontweight="bold")
         figure.text(margin / width, 1 - 0.6 / height, " ".join(sentences[:1]), fontsize=9)
         for number, (_, draw) in enumerate(charts):
-            share, labels = (
-                (width - 2 * margin) / len(charts),
-                0.5 + 0.35 * number,
-            )  # inches left to those of the y axis
-            draw(place(margin + labels + share * number, 1.05, share - labels - 0.1, 2.1), curves, dark=0)
+            share = (width - 2 * margin) / len(charts)
+            labels = 0.85 if draw.func is draw_differences else 0.5  # inches left to those of the y axis
+            draw(place(margin + labels + share * number, 1.05, share - labels - 0.1, 2.1), dark=0)
         top = below_charts + 0.2
         for row, high in zip(rows, heights, strict=True):
             for number, cell in enumerate(row):
@@ -631,6 +654,7 @@ def write_comparison(options, results, facts, command):
     """Print the table to the terminal, and write comparison.png and index.html to the folder options.out."""
     good = [result for result in results if not result.error]
     curves = {result.framework: result.losses for result in good if result.losses}
+    charts = list_charts(curves, {result.framework: result.validations for result in good if result.validations})
     rows = build_rows(results)
     sentences = [*describe_curves(curves, options.pretrains), *describe_results(options.exercise, good, options)]
 
@@ -646,7 +670,7 @@ def write_comparison(options, results, facts, command):
 
     grid, pictures = make_grid(good, options.data if options.data and options.data.is_dir() else None)
     title = f"{options.exercise.name}: {', '.join(result.title for result in good)}"
-    comparison = draw_comparison(title, sentences, curves, grid)
+    comparison = draw_comparison(title, sentences, charts, grid)
     if comparison:
         write_whole(options.out / "comparison.png", comparison)
     else:
@@ -658,7 +682,7 @@ def write_comparison(options, results, facts, command):
         results=results,
         rows=rows,
         sentences=sentences,
-        charts=render_charts(curves),
+        charts=render_charts(charts),
         close=f"{100 * CLOSE:g}",
         grid=grid,
         pictures=pictures,
@@ -753,7 +777,8 @@ def parse_options(arguments):
         own = ROOT / find_subject(options.exercise.subject, ROOT / "exercises.toml").data
         if options.data and not options.data.is_dir():  # what is not at its own place an answer may make
             parser.error(f"--data: no such folder: {options.data}")
-        options.data = options.data or own
+        if options.exercise.reads is None:  # else what an answer reads by default is its framework's own
+            options.data = options.data or own
     elif options.data and not options.data.is_file():
         parser.error(f"--data: no such file: {options.data}")
     options.data = options.data and options.data.resolve()
@@ -763,7 +788,7 @@ def parse_options(arguments):
     options.pretraining = options.iterations if options.pretrains else None
     if options.iterations is None:
         own = [default_number(path, "iterations") for path in scripts]
-        options.iterations = min([MOST_ITERATIONS, *filter(None, own)])
+        options.iterations = min([MOST_ITERATIONS, *filter(None, own)]) if any(own) else None
     options.out = options.out.resolve() / options.exercise.name
     try:
         options.out.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ if __name__ == "__main__":  # Ctrl-C ends it in one line, during the imports tha
     signal.signal(signal.SIGINT, lambda *_: sys.exit("convert_weights.py: interrupted"))
 
 import numpy as np
-from exercises import FRAMEWORKS, answer_path, load_answer, read_exercises
+from exercises import FRAMEWORKS, answer_path, build_network, load_answer, read_exercises
 
 # The common layout of each kind of kernel, as axes of each framework's own.
 AXES = {
@@ -79,8 +79,8 @@ def list_arguments(exercise, network_options):
 def find_layers(framework, part):
     """Yield (kind, arrays) of each layer with weights, in the order of the network.
 
-    kind is "conv", "transposed", "linear" or "norm"; arrays are the framework's own: kernel and bias of the first
-    three; gamma, beta, running mean and running variance of the last.
+    kind is "conv", "transposed", "linear" or "norm"; arrays are the framework's own: kernel and bias, None where there
+    is none, of the first three; gamma, beta, running mean and running variance of the last.
     """
     if framework == "pytorch":
         for layer in part.modules():
@@ -92,11 +92,11 @@ def find_layers(framework, part):
             elif name == "BatchNorm2d":
                 yield "norm", (layer.weight, layer.bias, layer.running_mean, layer.running_var)
     elif framework == "keras":
-        for layer in part.layers:
-            name = type(layer).__name__
-            if name in ("Conv2D", "Conv2DTranspose"):
-                yield "conv" if name == "Conv2D" else "transposed", (layer.kernel, layer.bias)
-            elif name == "BatchNormalization":
+        for layer in sorted(part.layers, key=find_turn):
+            names = [base.__name__ for base in type(layer).__mro__]  # an answer may have made a layer its own
+            if "Conv2D" in names or "Conv2DTranspose" in names:
+                yield "conv" if "Conv2D" in names else "transposed", (layer.kernel, layer.bias)
+            elif "BatchNormalization" in names:
                 yield "norm", (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
             elif hasattr(layer, "kernel"):
                 yield "linear", (layer.kernel, layer.bias)
@@ -104,11 +104,14 @@ def find_layers(framework, part):
         for item in part:
             yield from find_layers(framework, item)
     elif framework == "tensorflow" and hasattr(part, "trainable_variables") and hasattr(part, "submodules"):
-        if hasattr(part, "kernel"):
-            kind = "transposed" if type(part).__name__ == "TransposedConv" else "conv"
-            yield "linear" if len(part.kernel.shape) == 2 else kind, (part.kernel, part.bias)
+        if hasattr(part, "running_mean"):  # an answer has either names like these, PyTorch's, or others
+            yield "norm", (part.weight, part.bias, part.running_mean, part.running_var)
         elif hasattr(part, "gamma"):
             yield "norm", (part.gamma, part.beta, part.mean, part.variance)
+        elif hasattr(part, "kernel") or hasattr(part, "weight"):
+            kernel = part.kernel if hasattr(part, "kernel") else part.weight
+            kind = "transposed" if type(part).__name__ == "TransposedConv" else "conv"
+            yield "linear" if len(kernel.shape) == 2 else kind, (kernel, getattr(part, "bias", None))
         else:
             for name, item in vars(part).items():  # in the order in which the network was built
                 if not name.startswith("_"):
@@ -126,6 +129,18 @@ def find_layers(framework, part):
                 yield from find_layers(framework, item)
 
 
+def find_turn(layer):
+    """Return when a Keras layer took part in building its network: the number of the first tensor that it made.
+
+    network.layers has them by their distance from the output, so that the branches of a block may change places. In a
+    network that is a class of its own they have made no tensors, and are in order.
+    """
+    if not layer._inbound_nodes:
+        return 0
+    [tensor, *_] = layer._inbound_nodes[0].output_tensors
+    return int(tensor.name.rpartition("_")[2]) if tensor.name[-1].isdigit() else 0
+
+
 def to_numpy(framework, array):
     """Return a framework's array as NumPy's."""
     if framework == "pytorch":
@@ -139,7 +154,8 @@ def name_arrays(framework, network):
     for kind, arrays in find_layers(framework, network):
         names = ("gamma", "beta", "mean", "variance") if kind == "norm" else ("kernel", "bias")
         for name, array in zip(names, arrays, strict=True):
-            yield f"{kind} {counts[kind]} {name}", kind, array
+            if array is not None:
+                yield f"{kind} {counts[kind]} {name}", kind, array
         counts[kind] += 1
 
 
@@ -173,15 +189,25 @@ def set_weights(framework, network, weights):
             array.assign(new)
 
 
-def run_child(part, exercise, framework, folder, numbers, arguments):
-    """Export to, or import from, an .npz file of numbers, in a process that sees this one framework."""
+def count_classes(folder):
+    """Return how many classes the measures in metrics.json are of; 7 where there are none."""
+    iou = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get("iou")
+    return len(iou) if isinstance(iou, dict) else 7
+
+
+def run_child(part, exercise, framework, folder, numbers, arguments, classes):
+    """Export to, or import from, an .npz file of numbers, in a process that sees this one framework.
+
+    classes counts where an answer takes their number from its data.
+    """
     script = answer_path(exercise, framework)
     sys.argv = [str(script), "--device", "cpu", *arguments]
     answer = load_answer(script)
     options = answer.read_options()
-    network = answer.build_network(np.random.default_rng(0), options)
+    network = build_network(answer, np.random.default_rng(0), options, classes)
+    place = folder / getattr(answer, "WEIGHTS", "")  # a file where an answer gives it a name, else the folder
     if part == "export":
-        answer.load_weights(network, folder)
+        answer.load_weights(network, place)
         np.savez(numbers, **get_weights(framework, network))
         return
     with np.load(numbers) as saved:
@@ -190,7 +216,7 @@ def run_child(part, exercise, framework, folder, numbers, arguments):
         except ValueError:
             stop(f"{script.name}: its network is another than the one whose weights FROM has")
     try:
-        answer.save_weights(network, folder)
+        answer.save_weights(network, place)
         metrics = {"answer": script.stem}
         metrics["options"] = {name: str(vars(options)[name]) for name in exercise.network_options}
         text = json.dumps(metrics, indent=2) + "\n"
@@ -255,7 +281,7 @@ def main():
     if options.child:
         part, numbers = options.child
         side = (source_framework, source) if part == "export" else (framework, target)
-        run_child(part, exercise, *side, numbers, arguments)
+        run_child(part, exercise, *side, numbers, arguments, count_classes(source))
         return
     with tempfile.TemporaryDirectory() as folder:
         numbers = str(Path(folder) / "weights.npz")
@@ -265,6 +291,9 @@ def main():
             if child.returncode:
                 sys.exit(child.returncode)
     script = answer_path(exercise, framework)
+    if '"--test"' not in script.read_text(encoding="utf-8"):
+        print(f"Written to {target}/")
+        return
     command = [sys.executable, str(script), "--test", "--out", str(target), *arguments]
     quoted = subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
     print(f"Written to {target}/; try it: {quoted}")

@@ -24,6 +24,8 @@ def main():
     answer.FLOAT = "float64"
     try:
         answer.main()
+    except getattr(answer, "Damaged", ()) as error:
+        answer.stop(error)
     except OSError as error:  # as the answer itself would tell it
         answer.stop(f"{error}: fix that, or name another folder with --data or --out")
 

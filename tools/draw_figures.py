@@ -27,15 +27,18 @@ import fingerprints
 import numpy as np
 import schematics
 import schematics_graph
+import schematics_street
 import schematics_voc
-from exercises import FRAMEWORKS, answer_path, find_exercise, find_subject, read_exercises
+from exercises import FRAMEWORKS, answer_path, find_exercise, find_subject, list_earlier, read_exercises
 from matplotlib.figure import Figure
 from results import (
     REPOSITORY,
     cut_middle,
+    cut_panels,
     find_predictions,
     find_tests,
     read_results,
+    run_in_turn,
     run_measured,
     shows_only,
     write_results,
@@ -55,38 +58,46 @@ def find_pictures(outs, data, learnt):
     """Return the folders of images and of masks that all answers were tested on, and the names of two pictures.
 
     data is the folder that the answers read by default. Of VOC's pictures those are taken that show no other classes
-    than the learnt ones.
+    than the learnt ones. The folders are None where the answers' own pictures show input and truth.
     """
     out = next(iter(outs.values()))
-    images, masks = find_tests([out, data])
+    found = (path.stem for path in sorted(find_predictions(out).glob("*.png")))
+    tests = find_tests([out, data])
+    if tests is None:
+        return None, None, list(itertools.islice(found, len(PICTURES)))
+    images, masks = tests
     if images.parent == REPOSITORY / "Dataset/test":
         return images, masks, PICTURES
-    found = (path.stem for path in sorted(find_predictions(out).glob("*.png")))
     if masks.name == "SegmentationClass":
         found = (name for name in found if shows_only(masks / f"{name}.png", learnt))
     return images, masks, list(itertools.islice(found, len(PICTURES)))
 
 
 @functools.cache
-def inputs_hash(script):
-    """Return the SHA-256, as 64 hex digits, of what the numbers of an answer depend on beside its code."""
+def inputs_hash(script, *earlier):
+    """Return the SHA-256, as 64 hex digits, of what the numbers of an answer depend on beside its code.
+
+    earlier are the answers that run before it.
+    """
     digest = hashlib.sha256((REPOSITORY / "requirements.txt").read_bytes())
     for path in sorted(path for part in ("train", "test") for path in (REPOSITORY / "Dataset" / part).rglob("*")):
         if path.is_file():
             digest.update(f"{path.relative_to(REPOSITORY).as_posix()}\0".encode() + path.read_bytes())
-    draws = REPOSITORY / "Dataset/draw_voc.py"  # what draws the images of an answer that has none
-    if draws.name in script.read_text(encoding="utf-8"):
-        digest.update(draws.read_bytes())
+    texts = "".join(path.read_text(encoding="utf-8") for path in (*earlier, script))
+    for draws in ("draw_voc.py", "draw_streets.py"):  # what draws the images of an answer that has none
+        if draws in texts:
+            digest.update((REPOSITORY / "Dataset" / draws).read_bytes())
     return digest.hexdigest()
 
 
-def run_answer(script, out, fingerprint, cores, *more):
+def run_answer(script, out, fingerprint, cores, *more, earlier=()):
     """Return the numbers of an answer's run with more options; run it unless out holds what the same run wrote.
 
-    The run has one of the queue of cores to itself, or all of the machine where there is no queue.
+    Before it run the earlier answers, each on what the one before it wrote, and it on that of the last. The run has one
+    of the queue of cores to itself, or all of the machine where there is no queue.
     """
     measured = out / "measured.json"
-    run = {"inputs": inputs_hash(script), "more": list(more), "fingerprint": fingerprint}
+    run = {"inputs": inputs_hash(script, *earlier), "more": list(more), "fingerprint": fingerprint}
     try:
         kept = json.loads(measured.read_text(encoding="utf-8"))
         is_same = [kept[key] for key in ("inputs", "more")] == [run[key] for key in ("inputs", "more")]
@@ -98,6 +109,10 @@ def run_answer(script, out, fingerprint, cores, *more):
         measured.unlink(missing_ok=True)  # a run that is interrupted must not pass for a whole one
         # On the CPU everywhere, as a learner without a GPU.
         command = [sys.executable, str(script), "--out", str(out), "--device", "cpu", *more]
+        try:
+            command += ["--data", str(run_in_turn(earlier, out.parent))] if earlier else []
+        except RuntimeError as error:
+            stop(error)
         core = cores and cores.get()
         pin = {"preexec_fn": lambda: os.sched_setaffinity(0, {core})} if cores else {}
         try:
@@ -169,10 +184,13 @@ def brighten(mask):
 def draw_exercise(path, outs, metrics, data=REPOSITORY / "Dataset"):
     """Write the figure of one exercise; outs and metrics are by framework, data is the folder that the answers read."""
     images, masks, names = find_pictures(outs, data, next(iter(metrics.values())).get("iou", ()))
-    is_voc = images.name == "JPEGImages"  # of whose pictures the middle part may have been predicted alone
-    lighten = np.asarray if is_voc else brighten
-    pictures = [read_picture(next(images.glob(f"{name}.*"))) for name in names]
-    truths = [read_picture(masks / f"{name}.png") for name in names]
+    is_voc = images is not None and images.name == "JPEGImages"  # the middle part may have been predicted alone
+    lighten = np.asarray if images is None or is_voc else brighten
+    if images is None:
+        pictures, truths = zip(*(cut_panels(next(iter(outs.values())), name) for name in names), strict=True)
+    else:
+        pictures = [read_picture(next(images.glob(f"{name}.*"))) for name in names]
+        truths = [read_picture(masks / f"{name}.png") for name in names]
     if is_voc:
         for i, name in enumerate(names):
             height, width = read_picture(find_predictions(next(iter(outs.values()))) / f"{name}.png").shape[:2]
@@ -239,7 +257,8 @@ def main():
             script = answer_path(exercise, framework)
             more = [word for name, value in exercise.figure_options.items() for word in (f"--{name}", str(value))]
             out = REPOSITORY / "outputs/lesson" / script.stem
-            return out, run_answer(script, out, prints[framework][exercise.name], cores, *more)
+            earlier = list_earlier(exercise, framework)
+            return out, run_answer(script, out, prints[framework][exercise.name], cores, *more, earlier=earlier)
 
         runs = {
             (exercise, framework): pool.submit(run, exercise, framework)
@@ -262,7 +281,7 @@ def main():
     if options.exercises == everything and options.frameworks == " ".join(FRAMEWORKS):
         script = answer_path("unetlike", "pytorch")
         measure_augmentation(script, REPOSITORY / "outputs/lesson/augmentation.csv", prints["pytorch"]["unetlike"])
-        for subject in (schematics, schematics_graph, schematics_voc):
+        for subject in (schematics, schematics_graph, schematics_voc, schematics_street):
             for name in subject.FIGURES:
                 print(f"wrote {write_figure(name, subject.ASSETS, subject.FIGURES)}")
 

@@ -5,6 +5,7 @@ name = "unet"           # unique among all subjects; the answers are NN_<name>_<
 subject = "semaseg"     # the name of a [[subject]]
 number = 10             # its place in the ladder of the subject, counted from 1
 from = "concat"         # the exercise whose answers its own start from; the first of a subject has none
+reads = "street_records" # the exercise whose output its answers read by default, not the subject's data; may be absent
 trains = true           # whether it trains a network
 predicts = true         # whether it tests the network and writes what it predicts
 parameters = 31_045_571 # how many numbers training sets, at the defaults; absent where it trains nothing
@@ -28,6 +29,7 @@ framework_free = ["COLOURS", "augment"]  # pieces of the answers that are equal 
 import argparse
 import difflib
 import importlib.util
+import inspect
 import re
 import signal
 import tomllib
@@ -69,6 +71,7 @@ class Exercise:
     en: str
     ja: str
     base: str | None = None
+    reads: str | None = None
     parameters: int | None = None
     test_size: int | None = None
     figure_options: dict[str, str] = field(default_factory=dict, hash=False)
@@ -86,6 +89,7 @@ KEYS = {  # of an entry, with the type of the value; "?" where it may be absent
         "subject": str,
         "number": int,
         "from?": str,
+        "reads?": str,
         "trains": bool,
         "predicts": bool,
         "parameters?": int,
@@ -146,6 +150,18 @@ def answer_path(exercise: Exercise | str, framework: str, repository: Path | Non
     return repository / folder / "answers" / f"{exercise.stem}_{framework}.py"
 
 
+def list_earlier(exercise: Exercise | str, framework: str, repository: Path | None = None) -> list[Path]:
+    """Return the paths of the answers whose output the answer to an exercise needs, in the order in which they run.
+
+    Each but the first reads what the one before it wrote.
+    """
+    if isinstance(exercise, str):
+        exercise = find_exercise(exercise, (repository or REPOSITORY) / EXERCISES.name)
+    if exercise.reads is None:
+        return []
+    return [*list_earlier(exercise.reads, framework, repository), answer_path(exercise.reads, framework, repository)]
+
+
 def name_of(stem: str) -> tuple[str, str]:
     """Return the exercise and the framework of an answer by its file's stem: unetlike, pytorch of 11_unetlike_pytorch.
 
@@ -171,6 +187,15 @@ def load_answer(path: Path | str) -> ModuleType:
     finally:
         signal.signal(signal.SIGINT, handler)
     return answer
+
+
+def build_network(answer: ModuleType, rng, options, classes: int = 7):
+    """Return a network of an answer, as a module, with weights drawn from rng.
+
+    classes counts where the answer doesn't know their number by itself: it stands in the records that it reads.
+    """
+    asks = "classes" in inspect.signature(answer.build_network).parameters
+    return answer.build_network(rng, *([classes] if asks else []), options)
 
 
 def _list(verb: str, names: list[str]) -> str:
@@ -255,6 +280,8 @@ def _check_ladders(file: str, subjects: tuple[Subject, ...], exercises: list[Exe
             raise ValueError(f"{where}: has no from: name the exercise that it starts from")
         if exercise.base is not None and exercise.base not in earlier:
             raise ValueError(f"{where}: from = {exercise.base!r}: name an earlier exercise of {exercise.subject}")
+        if exercise.reads is not None and exercise.reads not in earlier:
+            raise ValueError(f"{where}: reads = {exercise.reads!r}: name an earlier exercise of {exercise.subject}")
         if exercise.trains != (exercise.parameters is not None):
             fix = "add their number" if exercise.trains else "remove them, or write trains = true"
             raise ValueError(f"{where}: trains = {str(exercise.trains).lower()}, so parameters are wrong: {fix}")

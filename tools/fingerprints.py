@@ -2,6 +2,8 @@
 
     python tools/fingerprints.py FRAMEWORK [EXERCISE ...]     prints them as JSON, of all that train by default
 
+Where an answer reads records of streets, a few are drawn and made first, unless --records names a folder of such.
+
 An answer's results, which take minutes to make, are stale when the numbers would change, and not when a message does.
 So beside each result in a subject's assets/results.json lies its answer's fingerprint, taken in double precision:
 
@@ -22,7 +24,17 @@ from pathlib import Path
 
 import convert_weights
 import numpy as np
-from exercises import FRAMEWORKS, answer_path, find_exercise, load_answer, read_exercises
+from exercises import (
+    FRAMEWORKS,
+    REPOSITORY,
+    answer_path,
+    build_network,
+    find_exercise,
+    list_earlier,
+    load_answer,
+    read_exercises,
+)
+from results import run_in_turn
 
 STEPS = 10  # whose losses are taken; a result keeps the first KEPT
 KEPT = 5
@@ -76,21 +88,51 @@ def start_voc(answer, options, rng):
     return inputs, rates, train
 
 
-STARTS = {"semaseg": start_semaseg, "digits": start_digits, "voc": start_voc}
+def make_records(folder):
+    """Draw a few streets into folder/streets, and make records of them; return the folder that has the records."""
+    draw = [sys.executable, str(REPOSITORY / "Dataset/draw_streets.py"), "--out", str(folder / "streets")]
+    numbers = ["--train", "16", "--val", "4", "--width", "256"]
+    subprocess.run([*draw, *numbers], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    return run_in_turn(list_earlier("street_train", "pytorch"), folder, folder / "streets")
 
 
-def take_fingerprint(exercise, framework):
+def start_street(answer, options, rng):
+    """Return the same as start_semaseg."""
+    rates = [answer.learning_rate(i, options) for i in range(options.iterations)]
+    metrics, options.iterations, options.workers = answer.read_metrics(options.data / "metrics.json"), STEPS, 0
+    options.batch = 2  # less than by default, which takes longer
+    records = {
+        split: answer.Records([options.data / shard["name"] for shard in shards])
+        for split, shards in metrics["shards"].items()
+    }
+    # Nothing depends on what validating finds: it only chooses the weights to keep.
+    answer.validate = lambda *_: ({"miou": 0, "pixel_accuracy": 0}, {})
+
+    def train(network):
+        with tempfile.TemporaryDirectory() as folder:  # for checkpoints
+            options.out = Path(folder)
+            return answer.train(network, records, metrics, options)[0]
+
+    image = np.random.default_rng(1).integers(0, 256, (128, 256, 3), np.uint8)
+    return answer.normalise(image)[None], rates, train
+
+
+STARTS = {"semaseg": start_semaseg, "digits": start_digits, "voc": start_voc, "street": start_street}
+
+
+def take_fingerprint(exercise, framework, records=None):
     """Return {"weights": ..., "parameters": ..., "logits": ..., "rates": ..., "losses": [STEPS numbers]} of an answer.
 
-    Afterwards the framework computes in double precision. Raises what the answer raises.
+    records is the folder that make_records returned, for an answer that reads such. The framework computes in double
+    precision from then on. Raises what the answer raises.
     """
     path = answer_path(exercise, framework)
     answer = load_answer(path)
     answer.FLOAT = "float64"
-    sys.argv = [str(path), "--device", "cpu"]
+    sys.argv = [str(path), "--device", "cpu", *(["--data", str(records)] if exercise.reads else [])]
     options = answer.read_options()
     rng = np.random.default_rng(options.seed)
-    network = answer.build_network(rng, options)
+    network = build_network(answer, rng, options)
     weights = convert_weights.list_weights(answer, framework, network)
     drawn = checksum(weights[name] for name in sorted(weights))  # now: some frameworks' arrays change while they train
     trained = [array for name, array in weights.items() if not name.endswith(("mean", "variance", "running_var"))]
@@ -109,13 +151,13 @@ def take_fingerprint(exercise, framework):
     }
 
 
-def take_in_child(framework, names):
+def take_in_child(framework, names, *more):
     """Return {exercise: fingerprint} of the answers to exercises in a framework, taken in a process of its own.
 
     Raises RuntimeError, with the last line that the process wrote, where it fails.
     """
     done = subprocess.run(
-        [sys.executable, __file__, framework, *names], capture_output=True, text=True, errors="replace"
+        [sys.executable, __file__, framework, *names, *more], capture_output=True, text=True, errors="replace"
     )
     if done.returncode:
         raise RuntimeError(f"fingerprints.py {framework}: {(done.stderr.splitlines() or [''])[-1]}")
@@ -150,9 +192,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("framework", choices=FRAMEWORKS)
     parser.add_argument("exercises", nargs="*", type=find_exercise, help="names (all that train)")
+    parser.add_argument("--records", type=Path, metavar="FOLDER", help="of streets (a few are made)")
     options = parser.parse_args()
     exercises = options.exercises or [exercise for exercise in read_exercises() if exercise.trains]
-    print(json.dumps({each.name: take_fingerprint(each, options.framework) for each in exercises}))
+    with tempfile.TemporaryDirectory() as folder:
+        records = options.records
+        if records is None and any(exercise.reads for exercise in exercises):
+            records = make_records(Path(folder))
+        print(json.dumps({each.name: take_fingerprint(each, options.framework, records) for each in exercises}))
 
 
 if __name__ == "__main__":

@@ -96,6 +96,7 @@ def add_entry(text, exercise, number, options):
         f"subject = {quote(options.subject.name)}",
         f"number = {number}",
         f"from = {quote(exercise.name)}",
+        *([f"reads = {quote(exercise.reads)}"] if exercise.reads else []),
         f"trains = {quote(exercise.trains)}",
         f"predicts = {quote(exercise.predicts)}",
     ]

@@ -35,6 +35,8 @@ answer = exercises.load_answer(sys.argv[0])
 answer.FLOAT = "float64"
 measures = dict.fromkeys(("miou", "pixel_accuracy", "mean_digit_iou"), float("nan"))
 answer.test, answer.test_faults = lambda *_: dict(measures), lambda *_: {}
+if hasattr(answer, "validate"):  # which only chooses the weights to keep
+    answer.validate = lambda *_: ({"miou": 0, "iou": {}, "pixel_accuracy": 0}, {})
 if hasattr(answer, "PHASES"):
     answer.evaluate, answer.NUMBERS["pictures"] = lambda *_: (dict(measures), {}), (0, range(1), "pictures")
 answer.main()
@@ -60,7 +62,10 @@ def train(exercise, framework, iterations):
     if iterations and '"pretraining": (' in script.read_text(encoding="utf-8"):
         options += ["--pretraining", str(iterations)]
     command = [sys.executable, "-c", RUN, str(Path(__file__).parent), str(script), *options]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+    # In the repository, below which an answer finds what the answers to earlier exercises wrote, or makes it.
+    done = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", cwd=REPOSITORY
+    )
     if done.returncode:
         stop(f"{script.name} ended with status {done.returncode}: {(done.stderr.splitlines() or [''])[-1]}")
     losses = []

@@ -61,6 +61,23 @@ def run_measured(command, **more):
         return process.returncode, errors.read().decode(errors="replace"), seconds, memory
 
 
+def run_in_turn(scripts, folder, data=None):
+    """Run answers of which each reads what the one before wrote, the first data if given; return what the last wrote.
+
+    Each writes to folder / its name. RuntimeError, with the last line that it wrote, where one fails.
+    """
+    for script in scripts:
+        out = folder / script.stem
+        command = [sys.executable, str(script), "--out", str(out), *(["--data", str(data)] if data else [])]
+        done = subprocess.run(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
+        )
+        if done.returncode:
+            raise RuntimeError(f"{script.name} ended with {done.returncode}: {(done.stderr.splitlines() or [''])[-1]}")
+        data = out
+    return data
+
+
 def find_tests(folders):
     """Return the folders of the images and of the masks that answers were tested on, in the first of some folders."""
     for folder in folders:
@@ -79,6 +96,24 @@ def shows_only(mask, classes):
     """Whether a mask of VOC's, the path of a palette PNG, shows no other classes than these, by name."""
     with Image.open(mask) as image:
         return {*np.unique(image).tolist()} <= {VOID, *(CLASSES.index(name) for name in classes)}
+
+
+def cut_panels(out, name):
+    """Return input and truth from the picture of an answer that lays them and its prediction one below the other.
+
+    (height, width, 3) uint8 each, of the prediction's size; None where an answer draws no such picture.
+    """
+    try:
+        with Image.open(find_predictions(out) / f"{name}.png") as image:
+            width, height = image.size
+        with Image.open(out / "pictures" / f"{name}.png") as image:
+            picture = np.array(image.convert("RGB"))
+    except OSError:
+        return None
+    times = picture.shape[1] // width
+    if picture.shape[:2] != (3 * height * times, width * times):
+        return None
+    return tuple(np.split(picture[::times, ::times], 3)[:2])
 
 
 def cut_middle(image, ratio):

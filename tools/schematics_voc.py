@@ -114,11 +114,11 @@ def find_japanese_font():
     return font_manager.FontProperties(fname=path).get_name()
 
 
-def in_japanese(draw):
-    """Return what draw, a function of a translation, draws with Japanese labels."""
+def in_japanese(draw, words):
+    """Return what draw, a function of a translation, draws with Japanese labels, by a dictionary."""
     families = [*matplotlib.rcParams["font.family"], find_japanese_font()]  # the second has what the first lacks
     with matplotlib.rc_context({"font.family": families}):
-        return draw(JAPANESE.__getitem__)
+        return draw(words.__getitem__)
 
 
 def block(axes, x, y, width, text, colour=PALE_BLUE, height=26, size=13, **style):
@@ -492,7 +492,7 @@ DRAWN = {
     "finetune": draw_finetune,
 }
 FIGURES = {name: functools.partial(draw, str) for name, draw in DRAWN.items()}
-FIGURES |= {f"{name}.ja": functools.partial(in_japanese, draw) for name, draw in DRAWN.items()}
+FIGURES |= {f"{name}.ja": functools.partial(in_japanese, draw, JAPANESE) for name, draw in DRAWN.items()}
 
 
 if __name__ == "__main__":

@@ -25,25 +25,30 @@ PICTURES = {  # the name there, the run and its picture, and how many times smal
 
 def stop(message):
     """End with one line and status 2."""
-    print(f"voc_pictures.py: {message}", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     raise SystemExit(2)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(description, pictures, assets, colours=None):
+    """Copy pictures, as PICTURES describes them, to the folder assets of a subject, all colours of them or so many."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = stop
     parser.add_argument("--outputs", type=Path, default=REPOSITORY / "outputs", help="folder of the runs (%(default)s)")
     options = parser.parse_args()
-    for path in (options.outputs / source for source, _ in PICTURES.values()):
+    for path in (options.outputs / source for source, _ in pictures.values()):
         if not path.exists():
-            stop(f"{path}: no such file: run Question_voc/answers/{path.relative_to(options.outputs).parts[0]}.py")
-    for name, (source, times) in PICTURES.items():
+            answer = Path(assets.parent.name, "answers", f"{path.relative_to(options.outputs).parts[0]}.py")
+            stop(f"{path}: no such file: run {answer.as_posix()}")
+    for name, (source, times) in pictures.items():
         with Image.open(options.outputs / source) as image:
-            part = ASSETS / f".part-{name}"
-            image.convert("RGB").reduce(times).save(part, "PNG", optimize=True)
-            part.replace(ASSETS / name)
-        print(f"wrote {ASSETS / name}")
+            part = assets / f".part-{name}"
+            smaller = image.convert("RGB").reduce(times)
+            if colours:  # MAXCOVERAGE keeps those of legends, too, which few pixels have
+                smaller = smaller.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            smaller.save(part, "PNG", optimize=True)
+            part.replace(assets / name)
+        print(f"wrote {assets / name}")
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, PICTURES, ASSETS)

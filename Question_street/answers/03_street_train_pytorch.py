@@ -492,6 +492,7 @@ def train(network, records, metrics, options):
             write_log(log, iteration + 1, {f"val/{name}": measures[name] for name in ("miou", "pixel_accuracy")})
             if measures["miou"] == max(each["miou"] for each in validations):
                 save_weights(network, options.out / WEIGHTS)
+            log.flush()  # what is logged up to here will not be logged again
             save_checkpoint(network, optimizer, losses, validations, options)
     log.close()
     return losses, validations
