@@ -7,9 +7,9 @@ wrote or as the record that street_records made of them, whose sums are checked;
 then with the PNGs decoded, as training needs them. "again" is from the memory in which the system keeps files, "first"
 after it was told to forget them (not on Windows and macOS; what a disk keeps in a memory of its own remains).
 
-The second table is of street_train. "input alone" is the time of a processor that a batch takes, to be read, decoded and
-augmented, when nothing else is done. A step is one of the answer's own `train`; what it waits is the time from asking
-for a batch to having it: with --workers 0 it is made in that time, with --workers 2 processes or threads work ahead.
+The second table is of street_train. "input alone" is the processor's time for a batch, read, decoded and augmented,
+with nothing else done. A step is one of the answer's own `train`; what it waits is the time from asking for a batch to
+having it: with --workers 0 it is made in that time, with --workers 2 processes or threads work ahead.
 Each framework is measured in a process of its own. All are medians, without the first steps. Tables are Markdown.
 
 What street_preprocess and street_records wrote is looked for in outputs/, and made there if need be; --data names
