@@ -740,6 +740,7 @@ def main():
     network = build_network(rng, len(metrics["classes"]), options)
     options.out.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, if nothing may be written
+    (options.out / "metrics.json").unlink(missing_ok=True)  # of an earlier training, whose weights are replaced now
     losses, validations = train(network, records, metrics, options)
     load_weights(network, options.out / WEIGHTS)
     measures, shown = validate(network, records["val"], metrics["classes"], options)

@@ -227,6 +227,8 @@ def read_photographs(paths):
     """Yield of each of one's own pictures its name, the picture (height, width, 3) uint8, and None for label ids."""
     for path in paths:
         image = open_image(path)
+        if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
+            raise Faulty(f"{path}: has transparent pixels, whose colours nobody has seen: save it without transparency")
         try:  # to turn it upright, as its camera noted
             image = ImageOps.exif_transpose(image).convert("RGB")
         except Exception as error:  # damaged EXIF raises whatever its first wrong byte leads to
@@ -796,7 +798,7 @@ def main():
     options = read_options()
     metrics = find_stage(options.data, EARLIER, "noticed")
     default = Path("outputs", find_script(EARLIER).stem), Path("outputs", find_script(TRAINED).stem, WEIGHTS)
-    if (options.data, options.weights) == default:
+    if (options.data, options.weights) == default and not options.weights.exists() and find_script(TRAINED).exists():
         find_stage(options.weights.parent, TRAINED, "miou")
     network = build_network(np.random.default_rng(options.seed), len(metrics["classes"]), options)
     load_weights(network, options.weights)
