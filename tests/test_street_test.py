@@ -751,7 +751,7 @@ def test_each_framework_measures_what_it_trained_itself(measured, framework):
         [np.array(Image.open(folder / "results" / f"{name}_pred_labelIds.png")) for folder in (out, other)]
         for name in NAMES["val"]
     ]
-    assert np.mean([one != two for one, two in pairs]) < 0.005 and len(np.unique(pairs)) > 3
+    assert np.mean([one != two for one, two in pairs]) < 0.02 and len(np.unique(pairs)) > 3
     for way, rows in expected["ways"].items():
         for name, row in rows.items():
             assert found["ways"][way][name]["iou"] == pytest.approx(row["iou"], abs=0.01), (way, name)
