@@ -716,6 +716,14 @@ def test_by_default_what_is_not_there_is_made_by_the_scripts_before(raw, given, 
     ]
     assert (tmp_path / "outputs" / script.stem / "report.html").exists()
 
+    trained = tmp_path / "outputs/03_street_train_pytorch"
+    kept = (trained / "best.pt").read_bytes()
+    (trained / "metrics.json").unlink()  # as in a training that was stopped
+    done = fork(tmp_path / script.name, *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "best.pt is of a training that has not ended: 03_street_train_pytorch.py --resume" in done.stdout
+    assert (trained / "best.pt").read_bytes() == kept and not (trained / "metrics.json").exists()
+
 
 # ---- all frameworks ----
 

@@ -400,6 +400,9 @@ def test_each_framework_goes_on_or_says_why_not(voc, weights, tmp_path, fork, fr
     assert last.returncode == 0, last.stderr
     losses = [dict(csv.reader((tmp_path / name / "loss.csv").open())) for name in ("whole", "out")]
     assert losses[0] == losses[1] and list(losses[0]) == ["iteration", *"12345"]
+    again = fork(script, *arguments, "--resume", "--out", "out", cwd=tmp_path)
+    assert again.returncode == 2 and "--resume: the training in out is finished" in again.stderr, again.stderr
+    assert (tmp_path / "out" / "metrics.json").exists()
     # What it wrote, PyTorch reads, and finds the same classes.
     network, wrong = make_network(seed=7), 0
     FINETUNE.load_weights(network, tmp_path / "out" / "finetuned.pth", "14")

@@ -724,6 +724,8 @@ def set_up(options):
 
 def main():
     options = read_options()
+    if options.resume and (options.out / "metrics.json").exists():
+        stop(f"--resume: the training in {options.out} is finished: train anew without it, or name another --out")
     metrics = find_stage(options.data, EARLIER, "noticed")
     check_shards(options.data, metrics)
     records = {split: Records([options.data / shard["name"] for shard in metrics["shards"][split]]) for split in SPLITS}

@@ -1,8 +1,8 @@
 """Exercise 4, street_test, in TensorFlow: measure as Cityscapes does, write a report, and see what averages would say.
 
-New here: NUMBERS, CHOICES, TRAINED, MEASURES, LABEL_IDS, TOGETHER, STYLE, read_examples, check_truth, find_groups,
-find_ids, count_pairs, measure, average, average_parts, imply_iou, measure_ways, compare_ways, merge, summarise,
-draw_confusion, write_table, write_report, write_page, test, read_options, main, __main__. As in
+New here: NUMBERS, CHOICES, TRAINED, MEASURES, LABEL_IDS, TOGETHER, STYLE, read_examples, find_trained, check_truth,
+find_groups, find_ids, count_pairs, measure, average, average_parts, imply_iou, measure_ways, compare_ways, merge,
+summarise, draw_confusion, write_table, write_report, write_page, test, read_options, main, __main__. As in
 01_street_preprocess_tensorflow.py: Label, LABELS, CATEGORIES, CLASSES, LEADING, IMAGE, IDS, Faulty, find_pairs,
 open_image, read_pair, make_table. All else is as in 03_street_train_tensorflow.py.
 """
@@ -152,6 +152,20 @@ def find_stage(folder, exercise, key):
     if key not in metrics:
         stop(f"{folder}: is not there, or not whole: run {script.name} first, or name its folder by --data")
     return metrics
+
+
+def find_trained(options):
+    """Train first where the default --weights are missing; say so where their training has not ended.
+
+    Weights of a training that was stopped are as good as any, and must not be overwritten.
+    """
+    default = Path("outputs", find_script(EARLIER).stem), Path("outputs", find_script(TRAINED).stem, WEIGHTS)
+    if (options.data, options.weights) != default or not find_script(TRAINED).exists():
+        return
+    if not options.weights.exists():
+        find_stage(options.weights.parent, TRAINED, "miou")
+    elif not (options.weights.parent / "metrics.json").exists():
+        print(f"{options.weights} is of a training that has not ended: {find_script(TRAINED).name} --resume goes on")
 
 
 def find_pairs(streets, split):
@@ -822,9 +836,7 @@ def set_up(options):
 def main():
     options = read_options()
     source = find_stage(options.data, EARLIER, "noticed")
-    default = Path("outputs", find_script(EARLIER).stem), Path("outputs", find_script(TRAINED).stem, WEIGHTS)
-    if (options.data, options.weights) == default and not options.weights.exists() and find_script(TRAINED).exists():
-        find_stage(options.weights.parent, TRAINED, "miou")
+    find_trained(options)
     check_shards(options.data, source)
     paths = [options.data / shard["name"] for shard in source["shards"]["val"]]
     truth, _ = find_pairs(options.truth, "val")

@@ -147,6 +147,20 @@ def find_stage(folder, exercise, key):
     return metrics
 
 
+def find_trained(options):
+    """Train first where the default --weights are missing; say so where their training has not ended.
+
+    Weights of a training that was stopped are as good as any, and must not be overwritten.
+    """
+    default = Path("outputs", find_script(EARLIER).stem), Path("outputs", find_script(TRAINED).stem, WEIGHTS)
+    if (options.data, options.weights) != default or not find_script(TRAINED).exists():
+        return
+    if not options.weights.exists():
+        find_stage(options.weights.parent, TRAINED, "miou")
+    elif not (options.weights.parent / "metrics.json").exists():
+        print(f"{options.weights} is of a training that has not ended: {find_script(TRAINED).name} --resume goes on")
+
+
 def find_streets(folder):
     """Return folder, which holds leftImg8bit/ and gtFine/; draw streets first where none are at the default place."""
     draw = DRAWN.with_name("draw_streets.py")
@@ -797,9 +811,7 @@ def set_up(options):
 def main():
     options = read_options()
     metrics = find_stage(options.data, EARLIER, "noticed")
-    default = Path("outputs", find_script(EARLIER).stem), Path("outputs", find_script(TRAINED).stem, WEIGHTS)
-    if (options.data, options.weights) == default and not options.weights.exists() and find_script(TRAINED).exists():
-        find_stage(options.weights.parent, TRAINED, "miou")
+    find_trained(options)
     network = build_network(np.random.default_rng(options.seed), len(metrics["classes"]), options)
     load_weights(network, options.weights)
     if options.video:

@@ -619,6 +619,8 @@ def set_up(options):
 
 def main():
     options = read_options()
+    if options.resume and (options.out / "metrics.json").exists():
+        stop(f"--resume: the training in {options.out} is finished: train anew without it, or name another --out")
     voc = find_voc(options.data)
     names = {split: read_names(voc, split) for split in ("train", "val")}
     # All masks are read before training: what is wrong with one should show now, not after minutes.
@@ -642,6 +644,7 @@ def main():
         # Not before all that is given has been read: where something is wrong with it, nothing is written.
         options.out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, if nothing may be written
+        (options.out / "metrics.json").unlink(missing_ok=True)  # of an earlier training, whose weights are replaced now
         losses = train(network, samples, phase, options)
         write_pth(options.out / f"{phase}.pth", network)
         rows = [f"{iteration},{loss}\n" for iteration, loss in enumerate(losses, start=1)]
