@@ -792,3 +792,23 @@ def test_fewer_iterations_are_fewer_of_both_trainings(tmp_path, given, pretraini
     assert options.pretraining == pretraining
     options = compare.parse_options(["--exercise", "unetlike", "--frameworks", "pytorch", *arguments])
     assert options.pretraining is None and options.iterations == (pretraining or compare.MOST_ITERATIONS)
+
+
+def test_what_an_answer_reads_by_default_is_made_before_it_runs_and_once(tmp_path, monkeypatch):
+    (tmp_path / "earlier.py").write_text(
+        "from pathlib import Path\n"
+        "out = Path('outputs/earlier')\n"
+        "out.mkdir(parents=True)\n"
+        "(out / 'metrics.json').write_text('{}')\n"
+    )
+    (tmp_path / "answer.py").write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "Path('outputs/earlier/metrics.json').read_text()\n"
+        "Path(sys.argv[-1], 'metrics.json').write_text('{}')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compare, "list_earlier", lambda *_: [Path("before/first.py"), Path("before/earlier.py")])
+    run = [BIN_TEST, "pytorch", tmp_path / "answer.py", tmp_path / "out"]
+    assert compare.compare_framework(*run, ["--data", "elsewhere"]).error  # its own data are not there: none are made
+    for _ in range(2):  # the second time it would fail to make the folder again
+        assert compare.compare_framework(*run, []).error == ""

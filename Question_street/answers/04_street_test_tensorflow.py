@@ -861,7 +861,8 @@ def main():
     metrics |= {"miou": average(rows)["iou"], "iou": {name: row["iou"] for name, row in rows.items()}}
     metrics["ways"] = measure_ways(pairs)
     for way, found in compare_ways(metrics["ways"]).items():
-        print(f"  {way:25} mean IoU {found['mean']['iou']:.3f}, largest gap {found['gap']:+.3f} ({found['most']})")
+        gap = round(found["gap"], 3) + 0  # not -0.000
+        print(f"  {way:25} mean IoU {found['mean']['iou']:.3f}, largest gap {gap:+.3f} ({found['most']})")
     groups = find_groups("category")
     sizes = {"at the size of the records": small, "at the size of the truth": pairs.sum(axis=0)}
     sizes["the labels of the records, enlarged"] = enlarged
