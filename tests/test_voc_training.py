@@ -365,7 +365,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_losses(voc, tmp_path, fork):
     # Had a run begun anew, more would have been saved; a kill can cost what was just saved its line.
     assert len(saves) - 5 <= len((tmp_path / "saves.txt").read_text().split()) <= len(saves) + 5
     left = [path.name for path in out.iterdir() if ".checkpoint" in path.name]
-    assert len(left) == 2 and all(name.startswith(".part-") for name in left)  # of the two kills amid a checkpoint
+    # The two kills amid a checkpoint leave a part of one each, and one of the other three may have come amid one too.
+    assert 2 <= len(left) <= 5 and all(name.startswith(".part-") for name in left)
 
 
 @by_framework
