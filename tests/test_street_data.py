@@ -215,7 +215,7 @@ def test_an_empty_split_and_a_name_in_two_cities_are_told(copy, capsys):
 def test_a_folder_of_another_layout_is_told(copy, capsys, part):
     shutil.rmtree(copy / part)
     line = stopped(capsys, ANSWER.find_streets, copy)
-    assert f"{copy}: holds no {part}/: " in line and "--data" in line
+    assert f"{copy}: holds no {part}/: " in line and "name the folder" in line
 
 
 DRAWS = """
@@ -269,6 +269,7 @@ FAULTS = {  # what stands in place of the picture (0) or of the labels (1), and 
     "colours and alpha": (1, encode(".png", np.dstack([NOISE, NOISE[..., :1]])), "holds colours (mode RGBA)"),
     "palette": (1, encode_mask(IDS), "holds colours (mode P)"),
     "16 bits": (1, encode(".png", np.uint16(IDS)[..., None] * np.uint16(1000)), "more than 8 bits"),
+    "transparent picture": (0, encode(".png", np.dstack([NOISE, NOISE[..., :1]])), "transparent pixels"),
     "picture of 16 bits": (0, encode(".png", np.uint16(NOISE) * np.uint16(257)), "more than 8 bits"),
 }
 
@@ -285,6 +286,19 @@ def test_a_fault_is_refused_or_left_out(copy, tmp_path, preprocess, which, data,
     assert f"skipped {path}: " in printed and message in printed
     assert read_json(out / "metrics.json")["images"] == {"train": 4, "val": 3}
     assert {path.stem for path in list_outputs(out)} == {*NAMES["train"], *NAMES["val"]} - {name}
+
+
+def test_an_opaque_alpha_channel_is_no_fault(copy, tmp_path, preprocess):
+    path = find_files(copy, NAMES["train"][1])[0]
+    path.write_bytes(encode(".png", np.dstack([NOISE, np.full_like(NOISE[..., :1], 255)])))
+    preprocess(copy, tmp_path / "out")
+    assert read_json(tmp_path / "out" / "metrics.json")["images"] == {"train": 5, "val": 3}
+
+
+def test_a_split_that_is_all_void_is_refused(copy, tmp_path, preprocess):
+    for name in NAMES["val"]:
+        find_files(copy, name)[1].write_bytes(encode(".png", np.zeros((40, 80, 1), np.uint8)))
+    assert "all pixels of val are void" in preprocess(copy, tmp_path / "out", fails=True)
 
 
 def test_a_picture_of_another_ratio_is_refused_even_if_it_is_the_first(copy, tmp_path, preprocess):

@@ -271,17 +271,36 @@ def test_a_single_picture_is_the_best_and_not_the_worst(planted, monkeypatch):
     assert (planted / "out/best.png").exists() and not (planted / "out/worst.png").exists()
 
 
-def test_by_default_twelve_pictures_of_val_are_asked_for(planted, monkeypatch, capsys):
+def test_by_default_twelve_pictures_of_val_are_asked_for_or_all_where_there_are_fewer(planted, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["answer", "--device", "cpu"])
     options = ANSWER.read_options()
-    assert (options.number, options.split) == (12, "val")
-    for given in ((5, "val"), (2, "train"), ()):
-        line = stopped(capsys, call, monkeypatch, *given)
-        assert (
-            f"{given[0] if given else 12} {given[1] if given else 'val'}: raw has {1 if given == (2, 'train') else 4} "
-            in line
-        )
+    assert (options.number, options.split) == (None, "val")
+    for number, split, there in ((5, "val", 4), (2, "train", 1)):
+        line = stopped(capsys, call, monkeypatch, number, split)
+        assert f"{number} {split}: raw has {there} pictures there: give fewer" in line
     assert not (planted / "out").exists()
+    call(monkeypatch)
+    assert len(read_metrics()["pictures"]) == 4
+    monkeypatch.setattr(ANSWER, "NUMBER", 3)
+    call(monkeypatch)
+    assert len(read_metrics()["pictures"]) == 3
+
+
+def test_a_transparent_picture_is_refused(planted, monkeypatch):
+    clear = np.full((24, 40, 4), 255, np.uint8)
+    write(planted / "clear.png", encode(".png", clear))
+    call(monkeypatch, "--images", "clear.png")  # opaque in spite of its fourth channel
+    clear[3, 5, 3] = 254
+    write(planted / "clear.png", encode(".png", clear))
+    with pytest.raises(ANSWER.Faulty, match="clear.png: has transparent pixels"):
+        call(monkeypatch, "--images", "clear.png")
+
+
+@pytest.mark.parametrize("option, kind", [("--images", "picture"), ("--video", "video")])
+def test_a_folder_or_a_missing_file_is_told_with_its_option(planted, monkeypatch, option, kind):
+    for path in (planted, "nowhere.png"):
+        with pytest.raises(ANSWER.Faulty, match=f"^{option} .*{path}: [A-Z].*: name a {kind}'s file$"):
+            call(monkeypatch, option, path)
 
 
 def test_the_choice_depends_on_the_seed_alone(planted, monkeypatch):

@@ -136,7 +136,7 @@ def find_streets(folder):
             raise SystemExit(status)
     for part in [Path(kind, split) for kind in ("leftImg8bit", "gtFine") for split in SPLITS]:
         if not (folder / part).is_dir():
-            stop(f"{folder}: holds no {part.as_posix()}/: name the folder with leftImg8bit/ and gtFine/ by --data")
+            stop(f"{folder}: holds no {part.as_posix()}/: name the folder with leftImg8bit/ and gtFine/")
     return folder
 
 
@@ -151,7 +151,8 @@ def find_pairs(streets, split):
     images, labels = files
     pairs = {name: (images[name], labels[name]) for name in images if name in labels}
     if not pairs:
-        stop(f"{streets}: no pair such as leftImg8bit/{split}/CITY/NAME{IMAGE} and gtFine/{split}/CITY/NAME{IDS}")
+        pair = f"leftImg8bit/{split}/CITY/NAME{IMAGE} and gtFine/{split}/CITY/NAME{IDS}"
+        stop(f"{streets}: no pair such as {pair}: name the folder with leftImg8bit/ and gtFine/")
     faults = [f"{images[name]}: has no labels, {name}{IDS}: add them" for name in images if name not in labels]
     return pairs, faults + [f"{labels[name]}: has no {name}{IMAGE}: add it" for name in labels if name not in images]
 
@@ -172,12 +173,15 @@ def open_image(path):
 
 def read_pair(image_path, labels_path):
     """Return a picture (height, width, 3) uint8, red, green, blue, and its label ids (height, width) uint8."""
-    image, labels = np.array(open_image(image_path).convert("RGB")), open_image(labels_path)
+    image, labels = open_image(image_path), open_image(labels_path)
+    if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
+        raise Faulty(f"{image_path}: has transparent pixels, whose colours nobody has seen: take the original")
     if labels.mode != "L":  # a palette is no better: a program that makes one numbers the colours as it likes
         raise Faulty(f"{labels_path}: holds colours (mode {labels.mode}), not label ids: take the original")
     ids = np.array(labels)
     if unknown := sorted({*np.unique(ids).tolist()} - {label.id for label in LABELS}):
         raise Faulty(f"{labels_path}: unknown label ids {unknown[:5]}: take the original")
+    image = np.array(image.convert("RGB"))
     if image.shape[:2] != ids.shape:
         raise Faulty(f"{labels_path}: is {ids.shape} in size, its picture {image.shape[:2]}: make them the same")
     return image, ids
@@ -422,6 +426,8 @@ def main():
                 colours = paint(classes, options.level)
                 panels = np.hstack([image, colours, image // 2 + colours // 2])
                 save_image(options.out / "pictures" / split / f"{name}.png", panels)
+        if pixels[VOID] == pixels.sum():
+            stop(f"{options.data}: all pixels of {split} are void: take the originals")
         metrics["images"][split] = len(names)
         metrics["pixels"][split] = {
             name: int(pixels[i]) for i, name in [*enumerate(metrics["classes"]), (VOID, "void")]

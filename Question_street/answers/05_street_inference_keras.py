@@ -183,7 +183,7 @@ def find_streets(folder):
             raise SystemExit(status)
     for part in [Path(kind, split) for kind in ("leftImg8bit", "gtFine") for split in SPLITS]:
         if not (folder / part).is_dir():
-            stop(f"{folder}: holds no {part.as_posix()}/: name the folder with leftImg8bit/ and gtFine/ by --data")
+            stop(f"{folder}: holds no {part.as_posix()}/: name the folder with leftImg8bit/ and gtFine/")
     return folder
 
 
@@ -198,7 +198,8 @@ def find_pairs(streets, split):
     images, labels = files
     pairs = {name: (images[name], labels[name]) for name in images if name in labels}
     if not pairs:
-        stop(f"{streets}: no pair such as leftImg8bit/{split}/CITY/NAME{IMAGE} and gtFine/{split}/CITY/NAME{IDS}")
+        pair = f"leftImg8bit/{split}/CITY/NAME{IMAGE} and gtFine/{split}/CITY/NAME{IDS}"
+        stop(f"{streets}: no pair such as {pair}: name the folder with leftImg8bit/ and gtFine/")
     faults = [f"{images[name]}: has no labels, {name}{IDS}: add them" for name in images if name not in labels]
     return pairs, faults + [f"{labels[name]}: has no {name}{IMAGE}: add it" for name in labels if name not in images]
 
@@ -219,24 +220,28 @@ def open_image(path):
 
 def read_pair(image_path, labels_path):
     """Return a picture (height, width, 3) uint8, red, green, blue, and its label ids (height, width) uint8."""
-    image, labels = np.array(open_image(image_path).convert("RGB")), open_image(labels_path)
+    image, labels = open_image(image_path), open_image(labels_path)
+    if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
+        raise Faulty(f"{image_path}: has transparent pixels, whose colours nobody has seen: take the original")
     if labels.mode != "L":  # a palette is no better: a program that makes one numbers the colours as it likes
         raise Faulty(f"{labels_path}: holds colours (mode {labels.mode}), not label ids: take the original")
     ids = np.array(labels)
     if unknown := sorted({*np.unique(ids).tolist()} - {label.id for label in LABELS}):
         raise Faulty(f"{labels_path}: unknown label ids {unknown[:5]}: take the original")
+    image = np.array(image.convert("RGB"))
     if image.shape[:2] != ids.shape:
         raise Faulty(f"{labels_path}: is {ids.shape} in size, its picture {image.shape[:2]}: make them the same")
     return image, ids
 
 
 def choose_pairs(options):
-    """Return {name: paths of picture and labels} of options.number pictures of a split, drawn by options.seed."""
+    """Return {name: paths of picture and labels} of pictures of a split, drawn by options.seed; by default NUMBER."""
     streets = find_streets(options.truth)
     pairs, _ = find_pairs(streets, options.split)
-    if options.number > len(pairs):
-        stop(f"{options.number} {options.split}: {streets} has {len(pairs)} pictures there: give fewer")
-    names = np.random.default_rng(options.seed).permutation(list(pairs))[: options.number]
+    number = options.number or min(NUMBER, len(pairs))
+    if number > len(pairs):
+        stop(f"{number} {options.split}: {streets} has {len(pairs)} pictures there: give fewer")
+    names = np.random.default_rng(options.seed).permutation(list(pairs))[:number]
     return {name: pairs[name] for name in sorted(names.tolist())}
 
 
@@ -249,7 +254,10 @@ def read_pairs(pairs):
 def read_photographs(paths):
     """Yield of each of one's own pictures its name, the picture (height, width, 3) uint8, and None for label ids."""
     for path in paths:
-        image = open_image(path)
+        try:
+            image = open_image(path)
+        except OSError as error:
+            raise Faulty(f"--images {path}: {error.strerror}: name a picture's file") from None
         if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
             raise Faulty(f"{path}: has transparent pixels, whose colours nobody has seen: save it without transparency")
         try:  # to turn it upright, as its camera noted
@@ -261,7 +269,10 @@ def read_photographs(paths):
 
 def open_video(path):
     """Return a video as OpenCV reads it."""
-    path.open("rb").close()  # says what is wrong with the path, which OpenCV does not
+    try:
+        path.open("rb").close()  # says what is wrong with the path, which OpenCV does not
+    except OSError as error:
+        raise Faulty(f"--video {path}: {error.strerror}: name a video's file") from None
     os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"  # FFmpeg would tell of damage in words of its own,
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # and so would OpenCV
     return cv2.VideoCapture(str(path))
@@ -738,8 +749,8 @@ def read_options():
             stop(f"--{name} {vars(options)[name]}: give {allowed.start} to {allowed[-1]}, in steps of {allowed.step}")
     if options.number is not None and (options.images or options.video):
         stop(f"{options.number}: counts pictures of --truth: leave it out, or --images and --video")
-    options.number, options.split = NUMBER if options.number is None else options.number, options.split or SPLITS[1]
-    if options.number < 1:
+    options.split = options.split or SPLITS[1]
+    if options.number is not None and options.number < 1:
         stop(f"{options.number}: give the number of pictures, 1 or more")
     for path in options.images or ():
         painted = options.out / "pictures" / f"{path.stem}.png"
@@ -780,7 +791,8 @@ def main():
     elif options.images:
         read, number = functools.partial(read_photographs, options.images), len(options.images)
     else:
-        read, number = functools.partial(read_pairs, choose_pairs(options)), options.number
+        pairs = choose_pairs(options)
+        read, number = functools.partial(read_pairs, pairs), len(pairs)
     # What is wrong with the last picture should show now, not after the others; of a video, the first frame is enough.
     [(_, image, _)] = deque(itertools.islice(read(), 1 if options.video else None), maxlen=1)
     for folder in {options.out, options.export.parent if options.export else options.out}:
