@@ -619,8 +619,20 @@ def run_script(folder, *arguments, **environment):
         return run_python(*arguments, cwd=folder)
 
 
-def copy_repository(folder):
-    """Copy the repository, with one image of each species to train on and one to test on."""
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory):
+    """A folder with a few drawn streets, instead of the 250 that are drawn where there are none."""
+    folder = tmp_path_factory.mktemp("街") / "streets"
+    done = run_python(ROOT / "Dataset/draw_streets.py", "--train", 4, "--val", 12, "--out", folder, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def copy_repository(folder, drawn=None):
+    """Copy the repository, with one image of each species to train on and one to test on, and drawn streets.
+
+    By itself an answer of a later stage of Question_street trains for one iteration.
+    """
     kept = re.compile(r"train/.*0001\.\w+|test/.*0010\.\w+")
     for path in FILES:
         below = path.relative_to(ROOT).as_posix()
@@ -636,15 +648,21 @@ def copy_repository(folder):
     np.savez(folder / DIGITS, **{name: rng.integers(0, 256, shape, np.uint8) for name, shape in arrays.items()})
     for name in VOC:
         write_voc(folder / name)
+    if drawn:
+        shutil.copytree(drawn, folder / "Dataset/streets")
+    for path in (folder / "Question_street/answers").glob("*_street_train_*.py"):
+        text, number = re.subn(r'("iterations": \()\d+,', r"\g<1>1,", path.read_text("utf-8"))
+        assert number == 1
+        path.write_text(text, "utf-8")
     return folder
 
 
 @by_page
-def test_commands_run(path, tmp_path):
+def test_commands_run(path, tmp_path, drawn):
     """Those of a page one after another, as a reader would; runs take one iteration of two images."""
     commands = find_commands(read_page(path))
     in_english = not path.name.endswith(".ja.md")  # the blocks of both are the same, so it is enough to run one
-    folder = copy_repository(tmp_path / "いもり")
+    folder = copy_repository(tmp_path / "いもり", drawn)
     wrong = {line: try_command(line, folder, run and in_english) for line, run in commands}
     assert {line: message for line, message in wrong.items() if message} == {}
 
