@@ -131,7 +131,7 @@ def write_metrics(folder, answer, **more):
         ('{"exercise": "concat", "framework": "pytorch"}', "x_keras", "metrics.json"),
         ('{"answer": "09_concat_pytorch"}', "somewhere", "somewhere"),
         ('{"answer": "09_concat_pytorch"}', "x_keras", "weights.pt"),
-        ('{"answer": "01_bin_dataset_pytorch"}', "x_keras", "trains nothing"),
+        ('{"answer": "01_bin_dataset_pytorch"}', "x_keras", "trains no network of its own"),
     ],
 )
 def test_wrong_input_ends_in_one_line(tmp_path, text, target, named):

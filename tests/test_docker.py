@@ -145,7 +145,7 @@ def test_what_an_image_holds_is_enough(dockerfile, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "Dataset/streets").rglob("*_leftImg8bit.png"))) == 2
     answers = [path.relative_to(ROOT) for (name, _), path in ANSWERS.items() if name.startswith("street_")]
-    assert len(answers) == 20 and all((tmp_path / each).exists() for each in answers)
+    assert len(answers) == 24 and all((tmp_path / each).exists() for each in answers)
 
 
 @pytest.mark.skipif(not HADOLINT, reason="hadolint is for Linux alone")

@@ -247,7 +247,7 @@ def main():
     except ValueError as error:
         stop(f"{error}: FROM must be a folder that an answer has written")
     if not exercise.trains:
-        stop(f"{source}: is of {exercise.name}, which trains nothing: there are no weights to convert")
+        stop(f"{source}: is of {exercise.name}, which trains no network of its own: there are no weights to convert")
     if "def write_pth(" in answer_path(exercise, source_framework).read_text(encoding="utf-8"):
         fix = "give their .pth file by --weights"
         stop(f"{source}: every framework's answers to {exercise.name} read its weights as they are: {fix}")

@@ -22,12 +22,16 @@ def main():
         raise SystemExit(2)
     answer = load_answer(sys.argv[0])
     answer.FLOAT = "float64"
+    tell = getattr(answer, "say", answer.stop)  # as the answer itself would
+    own = tuple(getattr(answer, name) for name in ("Damaged", "Stopped") if hasattr(answer, name))
     try:
         answer.main()
-    except getattr(answer, "Damaged", ()) as error:
-        answer.stop(error)
-    except OSError as error:  # as the answer itself would tell it
-        answer.stop(f"{error}: fix that, or name another folder with --data or --out")
+    except own as error:
+        tell(error)
+        raise SystemExit(2) from None
+    except OSError as error:
+        tell(f"{error}: fix that, or name another folder with --data or --out")
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

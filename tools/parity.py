@@ -105,7 +105,7 @@ def main():
     chosen = named or [exercise for exercise in read_exercises() if exercise.trains]
     for exercise in chosen:
         if not exercise.trains:
-            stop(f"--exercises: {exercise.name} trains nothing: leave it out")
+            stop(f"--exercises: {exercise.name} trains no network of its own: leave it out")
 
     console, largest, failed = Console(), {}, False
     table = Table("exercise", "iterations", *(f"{a} - {b}" for a, b in itertools.combinations(frameworks, 2)))

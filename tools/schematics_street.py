@@ -8,8 +8,10 @@ second run writes the same bytes.
 
 import functools
 import struct
+from types import SimpleNamespace
 from unittest import mock
 
+import numpy as np
 from schematics import (
     BLUE,
     GREEN,
@@ -91,6 +93,22 @@ JAPANESE = {
     "read in turn, in blocks of {}": "順番に一つずつ読み、{} 個ずつのブロックに",
     "each block shuffled: epoch {}": "ブロックごとにシャッフル：エポック {}",
     "epoch {}": "エポック {}",
+    "process {}": "プロセス {}",
+    "a batch of {}, and the share of each": "{} 枚のバッチと、それぞれの分",
+    "forward": "順伝播",
+    "batch norm: sums over all pixels": "バッチ正規化：全画素の和",
+    "in each of {} layers": "{} 層のそれぞれで",
+    "own loss / total weight": "自分の損失 / 重みの合計",
+    "weights of the pixels that count": "数える画素の重み",
+    "one number": "一つの数",
+    "backward": "逆伝播",
+    "batch norm: sums of gradients": "バッチ正規化：勾配の和",
+    "own gradients": "自分の勾配",
+    "gradients": "勾配",
+    "{} numbers": "{} 個の数",
+    "the same step": "同じ更新",
+    "the same weights": "同じ重み",
+    "nothing to send": "送るものはない",
 }
 SHARDS, SHADES = (PALE_BLUE, PALE_ORANGE, PALE_GREEN, PALE_PURPLE), (BLUE, ORANGE, GREEN, PURPLE)
 RECORD = {"image/format": b"png", "image/height": 128}  # few features, so that all bytes can be shown
@@ -277,7 +295,71 @@ def draw_order(say):
     return figure
 
 
+def find_shares(batch, processes):
+    """Return which places of a batch each process makes, by the answer."""
+    answer, shares = load_answer("street_parallel_pytorch"), []
+    image = np.zeros((1, 1))
+    for rank in range(processes):
+        options = SimpleNamespace(batch=batch, processes=processes, rank=rank, seed=0)
+        with mock.patch.object(answer, "make_sample", lambda image, classes, epoch, place, options: (place, image)):
+            records = mock.MagicMock(offsets=[range(batch)])
+            records.__getitem__.return_value = "", image, image
+            shares.append(answer.make_batch(records, 0, options)[0].tolist())
+    return shares
+
+
+def draw_parallel(say):
+    """Draw a step of two processes: what each does by itself, and what is summed over both."""
+    answer = load_answer("street_parallel_pytorch")
+    batch, shares = answer.NUMBERS["batch"][0], find_shares(answer.NUMBERS["batch"][0], 2)
+    options = SimpleNamespace(norm="all", device="cpu")
+    network = answer.build_network(np.random.default_rng(0), 7, options)  # 7 categories
+    norms = sum(isinstance(layer, answer.BatchNorm) for layer in network.modules())
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    figure, axes = new_card(566)
+    width, cell, colours = 210, 44, (PALE_BLUE, PALE_ORANGE)
+    columns = (20, 780 - width)
+    write(axes, 400, 28, say("a batch of {}, and the share of each").format(batch), 14, SOFT)
+    for place in range(batch):
+        rank = next(rank for rank, share in enumerate(shares) if place in share)
+        x = 400 + cell * (place - batch / 2)
+        box(axes, x, 44, cell - 4, 30, colours[rank], INK, 0.8)
+        write(axes, x + cell / 2 - 2, 59, f"{place}", 15)
+    for rank, (x, share) in enumerate(zip(columns, shares, strict=True)):
+        heading(axes, x + width / 2, 28, say("process {}").format(rank))
+        for number, place in enumerate(share):
+            left = x + width / 2 + cell * (number - len(share) / 2)
+            box(axes, left, 104, cell - 4, 30, colours[rank], INK, 0.8)
+            write(axes, left + cell / 2 - 2, 119, f"{place}", 15)
+            start = 400 + cell * (place - batch / 2 + 0.5) - 2
+            axes.plot([start, left + cell / 2 - 2], [76, 102], color=(BLUE, ORANGE)[rank], linewidth=1.5, zorder=0)
+    rows = (  # what each does, its colour, what goes over all, and how often
+        ("forward", GREY, "batch norm: sums over all pixels", say("in each of {} layers").format(norms)),
+        ("own loss / total weight", GREY, "weights of the pixels that count", say("one number")),
+        ("backward", GREY, "batch norm: sums of gradients", say("in each of {} layers").format(norms)),
+        ("own gradients", PALE_GREEN, "gradients", say("{} numbers").format(f"{parameters:,}")),
+        ("the same step", PALE_PURPLE, "", ""),
+        ("the same weights", PALE_PURPLE, "nothing to send", ""),
+    )
+    for i, (text, colour, shared, often) in enumerate(rows):
+        y = 164 + 68 * i
+        for x in columns:
+            box(axes, x, y, width, 42, colour)
+            write(axes, x + width / 2, y + 21, say(text), 15)
+            arrow(axes, (x + width / 2, y - 26 if i else 138), (x + width / 2, y - 2))
+        if often:
+            ends = (columns[0] + width + 4, y + 21), (columns[1] - 4, y + 21)
+            arrow(axes, *ends, RED, head="<|-|>,head_width=0.3,head_length=0.5")
+            weight = "bold" if shared == "gradients" else "normal"
+            write(axes, 400, y + 7, say(shared), 14, RED, weight=weight)
+            write(axes, 400, y + 36, often, 13, SOFT)
+        elif shared:
+            write(axes, 400, y - 14, say(shared), 14, SOFT)
+    return figure
+
+
 DRAWN = {"pipeline": draw_pipeline, "labels": draw_labels, "record": draw_record, "order": draw_order}
+DRAWN |= {"parallel": draw_parallel}
 FIGURES = {name: functools.partial(draw, str) for name, draw in DRAWN.items()}
 FIGURES |= {f"{name}.ja": functools.partial(in_japanese, draw, JAPANESE) for name, draw in DRAWN.items()}
 

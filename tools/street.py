@@ -63,7 +63,7 @@ def list_commands(options):
     """Return [(exercise, words after python), ...] in the order in which they run."""
     commands = []
     for exercise in read_exercises():
-        if exercise.subject == "street":
+        if exercise.subject == "street" and exercise.name != "street_parallel":  # which trains as street_train does
             words = [str(answer_path(exercise, options.framework))]
             for name in ("data", "level", "iterations", "network", "device", "seed"):
                 option = TAKES[name].get(exercise.name) if name in TAKES else f"--{name}"

@@ -1,0 +1,1000 @@
+"""Exercise 6, street_parallel, in TensorFlow: the training of street_train over several processes, on one curve.
+
+By itself it starts --processes of them on this machine. On one machine or several, TF_CONFIG tells each of them the
+addresses of all, and its own place among these:
+
+    export TF_CONFIG='{"cluster": {"worker": ["HOST:29400", "OTHER:29400"]}, "task": {"type": "worker", "index": 0}}'
+    python Question_street/answers/06_street_parallel_tensorflow.py
+
+Each has one device. With --device cuda it is the GPU of its number among the processes of its machine.
+
+New here: LOST, LOSS, TIMEOUT, NUMBERS, CHOICES, VERSIONS, Stopped, draw_batches, all_reduce, BatchNorm, run_layers,
+build_network, compute_loss, weigh_batch, train, add_gradients, write_log, load_checkpoint, describe, validate,
+predict_records, stop, say, find_place, read_cluster, read_options, set_up, launch, meet, join, follow, gather,
+stop_all, prepare, agree, main, finish, __main__, __setup__. All else is as in 03_street_train_tensorflow.py.
+"""
+
+import argparse
+import contextlib
+import functools
+import io
+import itertools
+import json
+import math
+import os
+import pickle
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zlib
+from pathlib import Path
+
+# Ctrl-C ends the script in one line, also during the imports that follow, which take seconds.
+# Of several processes the one that has started them says so.
+STARTED = "STREET_PARALLEL" in os.environ
+signal.signal(signal.SIGINT, lambda *_: sys.exit(1 if STARTED else f"{Path(__file__).name}: interrupted"))
+
+import cv2
+import numpy as np
+import PIL
+from PIL import Image
+from tqdm import tqdm
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+stderr = os.dup(2)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # while imported, TensorFlow logs to stderr whatever that level says
+try:
+    import tensorflow as tf
+finally:
+    os.dup2(stderr, 2)
+
+FLOAT = "float32"  # with "float64" the losses of all four frameworks coincide: see the lesson
+LOST = 3  # the exit status of a process that has lost another
+LOSS = ("Collective ops is aborted", "sending heartbeats", "failed to connect", "ocket closed")  # how it is told
+TIMEOUT = 60  # seconds that a process waits for the others before it takes one of them for dead
+VOID = 255  # the index of pixels that count for nothing; as train id: evaluation ignores this label
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue, from 0 to 1
+NUMBERS = {  # the default of an option, what it may be, and its meaning
+    "iterations": (1400, range(1, 10**6), "training steps"),
+    "batch": (4, range(2, 4097), "images in a batch, of all processes together"),
+    "size": (128, range(32, 2049, 16), "height and width of the crops"),  # U-Net halves them four times
+    "pictures": (16, range(10**6), "validation images to write a picture of"),
+    "processes": (2, range(1, 4097), "that train, where this script starts them; 1 for this one alone"),
+    "accumulate": (1, range(1, 4097), "parts in which a process takes its share of a batch, one after another"),
+    "workers": (1, range(65), "processes or threads that read ahead for each of them; 0 for none"),
+    "seed": (0, range(2**63), "of all random numbers"),
+}
+LEARNING_RATE = 0.1  # at its peak, by default
+MOMENTUM = 0.9
+FADE = 0.75  # by how much of their logarithms the weights of classes have fallen in the end
+CHOICES = {  # the first is the default
+    "norm": ("all", "own", "none"),  # batch norm over the images of all processes, over its own, or none
+    "weighting": ("classes", "none"),
+    "device": ("auto", "cpu", "cuda"),
+}
+EARLIER = "02_street_records"  # the exercise whose output this one reads
+WEIGHTS = "best.index"  # in --out, of the best mIoU
+CHECKPOINT = "checkpoint.npz"  # in --out, where --resume goes on
+SPLITS = ("train", "val")  # the labels of Cityscapes' third, test, are not published
+BUFFER = 1000  # records that are shuffled at a time: not all of a large set has to be at hand
+SCALES = (1, 1.25)  # an image is enlarged by a number between these
+CHANNELS = (16, 32, 64, 128, 256)  # of U-Net at each size
+VERSIONS = {"TensorFlow": tf.__version__, "NumPy": np.__version__, "OpenCV": cv2.__version__, "Pillow": PIL.__version__}
+
+
+class Stopped(Exception):
+    """What ends the run, in one line that names the file or option and the fix."""
+
+
+class Damaged(Exception):
+    """A record is not what was written; the message names the shard, the byte where the record begins, and the fix."""
+
+
+def find_script(exercise):
+    """Return the path of the answer to another exercise in the same framework; it writes to outputs/STEM by default."""
+    return Path(__file__).with_name(f"{exercise}_{Path(__file__).stem.split('_')[-1]}.py")
+
+
+def find_stage(folder, exercise, key):
+    """Return the metrics of an earlier exercise, which have key if it was finished.
+
+    Where it was not, and folder is where it writes by default, it is run first.
+    """
+    script, metrics = find_script(exercise), read_metrics(folder / "metrics.json")
+    if key not in metrics and folder == Path("outputs", script.stem) and script.exists():
+        print(f"{folder} is not there, or not whole: {script.name} runs first, with its defaults", flush=True)
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what stops that script, Ctrl-C too, it says itself
+        status = subprocess.run([sys.executable, str(script)]).returncode
+        signal.signal(signal.SIGINT, handler)
+        if status:
+            raise SystemExit(status)
+        metrics = read_metrics(folder / "metrics.json")
+    if key not in metrics:
+        stop(f"{folder}: is not there, or not whole: run {script.name} first, or name its folder by --data")
+    return metrics
+
+
+def parse_example(payload):
+    """Return the name of an example, its image (height, width, 3) uint8 and its classes (height, width) uint8."""
+    keys = "image/filename", "image/encoded", "image/segmentation/class/encoded"
+    features = tf.io.parse_single_example(payload, dict.fromkeys(keys, tf.io.FixedLenFeature([], tf.string)))
+    name, image, classes = (features[key] for key in keys)
+    return name, tf.io.decode_png(image, channels=3), tf.io.decode_png(classes, channels=1)[..., 0]
+
+
+def read_shard(path):
+    """Yield the payloads of a shard, one after another; Damaged where a sum is wrong."""
+    offset = 0
+    with contextlib.suppress(tf.errors.DataLossError):  # which does not name the file
+        for payload in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            yield payload
+            offset += 16 + len(payload)
+    # TensorFlow raises no error where a shard is cut off within the length of a record, or its sum.
+    if offset < path.stat().st_size:
+        raise Damaged(f"{path}: the record at byte {offset} is damaged or cut off: write the records again")
+
+
+def check_shards(folder, metrics):
+    """Stop where a shard is missing, is not as long as it was written, or was not written at all.
+
+    A shard that is cut off between two records is a good one by itself: only its length, which metrics tell, shows it.
+    """
+    found = {path.name: path.stat().st_size for path in folder.glob("[!.]*.tfrecord")}
+    for shard in itertools.chain(*metrics["shards"].values()):
+        size = found.pop(shard["name"], "no such file")
+        if size != shard["bytes"]:
+            stop(
+                f"{folder / shard['name']}: {shard['bytes']} bytes were written, found {size}: write the records again"
+            )
+    for name in found:
+        stop(f"{folder / name}: {folder / 'metrics.json'} does not name it: remove it, or write the records again")
+
+
+def take_turns(counts, shards):
+    """Return the records of shards, [(shard, number), ...]: of each shard the first, of each the second, ..."""
+    return [(shard, turn) for turn in range(max(counts)) for shard in shards if turn < counts[shard]]
+
+
+def draw_order(counts, seed, epoch):
+    """Return the shards in a drawn order, and the records of an epoch, [(shard, number), ...], each of them once.
+
+    counts tells how many records each shard has. The shards are read in turn, and of every BUFFER records that come in
+    so, the order is drawn. It depends on seed and epoch alone: one can begin at any epoch.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,)))
+    shards = rng.permutation(len(counts)).tolist()
+    turns, order = take_turns(counts, shards), []
+    for start in range(0, len(turns), BUFFER):
+        block = turns[start : start + BUFFER]
+        order += [block[place] for place in rng.permutation(len(block))]
+    return shards, order
+
+
+class Records:
+    """What shards hold: their paths, and where in each of them the records begin."""
+
+    def __init__(self, paths):
+        self.paths = paths
+        lengths = ((16 + len(payload) for payload in read_shard(path)) for path in paths)
+        self.offsets = [list(itertools.accumulate(each, initial=0))[:-1] for each in lengths]
+
+
+def read_epoch(records, epoch, options):
+    """Return a dataset of the payloads of an epoch, a tensor, in their order.
+
+    tf.data has the means for draw_order: interleave takes turns, batch makes blocks, gather puts a block in order.
+    """
+    counts = [len(offsets) for offsets in records.offsets]
+
+    def draw(epoch):
+        shards, order = draw_order(counts, options.seed, epoch)
+        places = {record: place for place, record in enumerate(take_turns(counts, shards))}
+        return [np.array(numbers) for numbers in (shards, [places[record] % BUFFER for record in order])]
+
+    shards, places = (tf.ensure_shape(numbers, [None]) for numbers in tf.numpy_function(draw, [epoch], 2 * [tf.int64]))
+    payloads = take_turns_at(tf.gather([str(path) for path in records.paths], shards), len(counts))
+    blocks = tf.data.Dataset.from_tensor_slices(places).batch(BUFFER)
+    return tf.data.Dataset.zip(payloads.batch(BUFFER), blocks).map(tf.gather).unbatch()
+
+
+def take_turns_at(paths, number):
+    """Return a dataset of the payloads of a number of shards, in the order of take_turns."""
+    return tf.data.Dataset.from_tensor_slices(paths).interleave(tf.data.TFRecordDataset, number, block_length=1)
+
+
+def iterate(dataset, records):
+    """Yield what a dataset yields that is made of records; Damaged where a sum is wrong."""
+    try:
+        yield from dataset
+    except (tf.errors.DataLossError, tf.errors.NotFoundError):  # which name no file, or in many words
+        for path in records.paths:
+            path.stat()
+            for _ in read_shard(path):
+                pass
+        raise
+
+
+def make_sample(image, classes, epoch, place, options):
+    """Return an image (size, size, 3) and its classes (size, size) for training, of a record and its place in an epoch.
+
+    Each sample has a random generator of its own, so it is the same whichever process makes it, and when. (Workers that
+    copy one generator would all draw the same crops, and a training that goes on after a stop would draw others.)
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(epoch, place)))
+    image, classes = augment(image, classes, options.size, rng)
+    return normalise(image), classes
+
+
+def count_steps(records, options):
+    """Return the number of steps in an epoch; those left over, too few for a batch, are others in each epoch."""
+    return sum(len(offsets) for offsets in records.offsets) // options.batch
+
+
+def augment(image, classes, size, rng):
+    """Return a crop, size x size, of image and classes at a random scale, mirrored or not, in other colours.
+
+    What lies beyond the image is black, and void. Colours change in saturation, contrast and brightness.
+    """
+    scale = rng.uniform(*SCALES)
+    height, width = (round(scale * length) for length in classes.shape)
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    classes = cv2.resize(classes, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    below, right = (max(0, size - length) for length in classes.shape)
+    image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    classes = cv2.copyMakeBorder(classes, 0, below, 0, right, cv2.BORDER_CONSTANT, value=VOID)
+    top, left = (rng.integers(length - size + 1) for length in classes.shape)
+    step = rng.choice((1, -1))  # a step of -1 mirrors left and right
+    crop = np.s_[top : top + size, left : left + size]
+    image, classes = image[crop][:, ::step].astype(np.float32), classes[crop][:, ::step]
+    grey = image.mean(axis=2, keepdims=True)
+    image = (grey + rng.uniform(0.7, 1.3) * (image - grey)) * rng.uniform(0.7, 1.3) + rng.uniform(-30, 30)
+    return image.clip(0, 255).round().astype(np.uint8), np.ascontiguousarray(classes)
+
+
+def normalise(image):
+    """Return an image (height, width, 3) uint8 such that ImageNet's have mean 0 and standard deviation 1."""
+    return ((image / 255 - MEAN) / STD).astype(FLOAT)
+
+
+def draw_batches(records, first, options):
+    """Yield a process's shares of the batches from an iteration on, on the device; others make the rest of each.
+
+    Images (share, size, size, 3), classes (share, size, size). Of N processes each takes every N-th image of a batch.
+    """
+    steps, shape = count_steps(records, options), (options.size, options.size)
+    epochs = tf.data.Dataset.range(first // steps, math.ceil(options.iterations / steps))
+    share = len(range(options.batch)[options.rank :: options.processes])
+
+    def read(epoch):
+        payloads = read_epoch(records, epoch, options).take(steps * options.batch)
+        mine = payloads.enumerate().filter(lambda place, _: place % options.batch % options.processes == options.rank)
+        return mine.map(lambda place, payload: (payload, epoch, place))
+
+    def make(payload, *key):
+        _, image, classes = parse_example(payload)
+        # OpenCV, not tf.image, whose random numbers and rounding are others.
+        sample = functools.partial(make_sample, options=options)
+        image, classes = tf.numpy_function(sample, [image, classes, *key], (FLOAT, tf.uint8))
+        return tf.ensure_shape(image, (*shape, 3)), tf.ensure_shape(classes, shape)  # NumPy does not tell TensorFlow
+
+    samples = epochs.flat_map(read).skip(first % steps * share).take((options.iterations - first) * share)
+    dataset = samples.map(make, num_parallel_calls=options.workers or None).batch(share)
+    for images, classes in iterate(dataset.prefetch(options.workers), records):
+        yield tf.identity(images), tf.identity(classes)  # from main memory to the GPU, if there is one
+
+
+def to_tensor(array, device):
+    """Return an array (batch, height, width, channels) as a tensor on the device."""
+    return tf.constant(array)  # channels last, as in NumPy; on the GPU if set_up has left TensorFlow one
+
+
+class UNet(tf.Module):
+    """U-Net with padding: images (batch, height, width, 3), sides multiples of 16, to logits (batch, ..., class)."""
+
+    def __init__(self, rng, classes):
+        self.encoder, self.decoder = [], []
+        for in_channels, channels in itertools.pairwise((3, *CHANNELS)):
+            self.encoder.append(block(rng, in_channels, channels))
+        for in_channels, channels in itertools.pairwise(CHANNELS[::-1]):
+            upsample = TransposedConv(rng, in_channels, channels)
+            self.decoder.append([upsample, BatchNorm(channels), tf.nn.relu])
+            self.decoder.append(block(rng, 2 * channels, channels))
+        self.classifier = Conv(rng, CHANNELS[0], classes, 1, bias=True)
+
+    def __call__(self, x, training):
+        skips = []
+        for encode in self.encoder[:-1]:
+            skips.append(run_layers(encode, x, training))
+            x = tf.nn.max_pool2d(skips[-1], 2, 2, "VALID")  # half the height and width, and next twice the channels
+        x = run_layers(self.encoder[-1], x, training)
+        for upsample, decode in zip(self.decoder[::2], self.decoder[1::2], strict=True):
+            x = tf.concat([skips.pop(), run_layers(upsample, x, training)], axis=3)  # twice the height and width
+            x = run_layers(decode, x, training)
+        return self.classifier(x)
+
+
+def block(rng, in_channels, channels):
+    """Return two times conv(3) + BatchNorm + ReLU; it keeps the size."""
+    return [*conv_norm_relu(rng, in_channels, channels, 3), *conv_norm_relu(rng, channels, channels, 3)]
+
+
+def conv_norm(rng, in_channels, channels, kernel, stride=1, dilation=1):
+    """Return a convolution and batch norm, whose shift stands for a bias; they keep the size but for the stride."""
+    return [Conv(rng, in_channels, channels, kernel, stride, dilation), BatchNorm(channels)]
+
+
+class Conv(tf.Module):
+    """A convolution that keeps the height and width but for its stride, its weights drawn by NumPy."""
+
+    def __init__(self, rng, in_channels, channels, kernel, stride=1, dilation=1, bias=False):
+        self.stride, self.dilation = stride, dilation
+        weight = he_normal(rng, (channels, in_channels, kernel, kernel))
+        self.weight = tf.Variable(weight.transpose(2, 3, 1, 0), dtype=FLOAT)  # (height, width, in, out)
+        if bias:
+            self.bias = tf.Variable(tf.zeros(channels, FLOAT))
+
+    def __call__(self, x):
+        # Padding on all sides alike: TensorFlow's SAME would not do so at stride 2. See Question_voc.
+        padding = 2 * [self.dilation * (self.weight.shape[0] // 2)]
+        x = tf.pad(x, [[0, 0], padding, padding, [0, 0]])
+        # Not tf.nn.conv2d, which does the same but has no gradient for dilated kernels on a CPU, unless oneDNN helps.
+        x = tf.nn.convolution(x, self.weight, self.stride, "VALID", dilations=self.dilation)
+        return tf.nn.bias_add(x, self.bias) if hasattr(self, "bias") else x
+
+
+class TransposedConv(tf.Module):
+    """A transposed convolution of kernel 2 and stride 2, its weights drawn by NumPy: it doubles height and width."""
+
+    def __init__(self, rng, in_channels, channels):
+        weight = he_normal(rng, (channels, in_channels, 2, 2))
+        self.weight = tf.Variable(weight.transpose(2, 3, 0, 1), dtype=FLOAT)  # (height, width, out, in)
+        self.bias = tf.Variable(tf.zeros(channels, FLOAT))
+
+    def __call__(self, x):
+        size = tf.stack([tf.shape(x)[0], 2 * x.shape[1], 2 * x.shape[2], self.bias.shape[0]])
+        return tf.nn.bias_add(tf.nn.conv2d_transpose(x, self.weight, size, strides=2), self.bias)
+
+
+def he_normal(rng, shape):
+    """Draw weights (out, in, height, width), He normal by fan-in (arXiv:1502.01852, section 2.2)."""
+    return rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+
+
+def all_reduce(x):
+    """Return the sum over all processes. So is its gradient: what a process adds counts in the losses of all."""
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, x)
+
+
+class BatchNorm(tf.Module):
+    """Batch normalisation (arXiv:1502.03167) over the images of all processes, or of its own where not shared.
+
+    Its running averages move by a tenth each step in training.
+    """
+
+    def __init__(self, channels):
+        self.shared = True
+        self.weight, self.bias = tf.Variable(tf.ones(channels, FLOAT)), tf.Variable(tf.zeros(channels, FLOAT))
+        # Each process moves its own in strategy.run. (What is trained changes outside of it, in all alike.)
+        kind = {"synchronization": tf.VariableSynchronization.ON_READ}
+        kind |= {"aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+        self.running_mean = tf.Variable(tf.zeros(channels, FLOAT), trainable=False, **kind)
+        self.running_var = tf.Variable(tf.ones(channels, FLOAT), trainable=False, **kind)
+
+    def __call__(self, x, training):
+        mean, variance = self.running_mean, self.running_var
+        if training:
+            add_up = all_reduce if self.shared else tf.identity
+            count = add_up(tf.cast(tf.size(x) / x.shape[3], FLOAT))
+            mean = add_up(tf.reduce_sum(x, axis=(0, 1, 2))) / count
+            variance = add_up(tf.reduce_sum(tf.square(x - mean), axis=(0, 1, 2))) / count
+            unbiased = variance * count / (count - 1)  # as in PyTorch
+            self.running_mean.assign_add(0.1 * (mean - self.running_mean))
+            self.running_var.assign_add(0.1 * (unbiased - self.running_var))
+        # Not the fused kernel, tf.compat.v1.nn.fused_batch_norm: it takes no float64.
+        scale = self.weight / tf.sqrt(variance + 1e-5)
+        return x * scale + (self.bias - mean * scale)
+
+
+def conv_norm_relu(rng, in_channels, channels, kernel, stride=1, dilation=1):
+    """Return convolution, batch norm and ReLU."""
+    return [*conv_norm(rng, in_channels, channels, kernel, stride, dilation), tf.nn.relu]
+
+
+def run_layers(layers, x, training):
+    """Return x after some layers, one after the other."""
+    for layer in layers:
+        x = layer(x, training) if isinstance(layer, BatchNorm) else layer(x)
+    return x
+
+
+def build_network(rng, classes, options):
+    """Return a network for a number of classes, its weights drawn in the order of the layers."""
+    network = UNet(rng, classes)  # on the GPU, if set_up has left one
+    for layer in network.submodules:
+        if isinstance(layer, BatchNorm):
+            layer.shared = options.norm == "all"
+    return network
+
+
+def compute_loss(logits, classes, weights, total):
+    """Return softmax cross entropy over the pixels that are not void, each by the weight of its class, over total.
+
+    logits (share, height, width, class), classes (share, height, width), weights (class,). With the total of
+    weigh_batch the losses of all processes and parts add up to the mean over the batch. (The mean of their means would
+    be another number: one process's images have more void than another's.)
+    """
+    valid = classes != VOID
+    labels = tf.cast(tf.where(valid, classes, 0), tf.int32)  # TensorFlow has no index to ignore
+    shares = tf.where(valid, tf.gather(weights, labels), 0)
+    return tf.reduce_sum(shares * tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)) / total
+
+
+def weigh_batch(classes, weights):
+    """Return the weights of the pixels that are not void, summed over all processes, of which each has its classes."""
+    total = tf.reduce_sum(tf.gather(weights, tf.cast(classes[classes != VOID], tf.int32)))
+    return tf.maximum(all_reduce(total), 1)  # all of a batch may be void
+
+
+def weigh_classes(metrics, iteration, options):
+    """Return the weight of each class, (class,), at an iteration: 1, or more for a rare one.
+
+    By the paper it is 1 / ln(1.02 + share) (arXiv:1606.02147, section 5.2). With such weights a network soon learns
+    what is rare, but paints it too thick: so they fade towards 1 as training goes on.
+    """
+    pixels = np.array([metrics["pixels"][name] for name in metrics["classes"]])
+    weights = np.ones(len(pixels)) if options.weighting == "none" else 1 / np.log(1.02 + pixels / pixels.sum())
+    return (weights ** (1 - FADE * iteration / options.iterations)).astype(FLOAT)
+
+
+def learning_rate(iteration, options):
+    """Return the learning rate of an iteration, counted from 0: linear warm-up over a tenth, then cosine decay."""
+    warm_up = math.ceil(options.iterations / 10)
+    if iteration < warm_up:
+        return options.lr * (iteration + 1) / warm_up
+    return options.lr * (1 + math.cos(math.pi * (iteration - warm_up) / (options.iterations - warm_up))) / 2
+
+
+def train(network, records, metrics, state, options):
+    """Train by stochastic gradient descent with momentum; return the losses, and what each validation measured.
+
+    Each process computes the gradients of its share of the batch, and takes the step of those of all, added up: their
+    weights stay the same. state is what load_checkpoint returned, to go on from. At the end of each epoch the network
+    is validated. If its mIoU is the best so far, its weights are kept; and what training needs to go on from there is
+    kept in any case, by process 0.
+    """
+    variables, strategy = network.trainable_variables, tf.distribute.get_strategy()
+    velocities = [tf.Variable(tf.zeros_like(variable)) for variable in variables]
+    losses, validations = [], []
+    if state:
+        losses, validations = state["losses"].tolist(), json.loads(str(state["validations"]))
+        for i, variable in enumerate([*network.variables, *velocities]):
+            variable.assign(state[f"variable {i}"])
+    log = open_log(options.out / "logs", len(losses)) if options.rank == 0 else None
+
+    @tf.function  # compiles the step to a graph at its first call
+    def step(images, classes, weights, rate):
+        gradients, loss = strategy.run(add_gradients, (network, images, classes, weights, options))
+        for variable, velocity, gradient in zip(variables, velocities, gradients, strict=True):
+            velocity.assign(MOMENTUM * velocity - rate * gradient)
+            variable.assign_add(velocity)
+        return loss
+
+    batches = draw_batches(records["train"], len(losses), options)
+    bar = tqdm(batches, "train", options.iterations, initial=len(losses), disable=options.rank > 0)
+    for iteration, (images, classes) in enumerate(bar, start=len(losses)):
+        rate = learning_rate(iteration, options)
+        weights = tf.constant(weigh_classes(metrics, iteration, options))
+        # A number in place of a constant would compile the step anew each time.
+        losses.append(float(step(images, classes, weights, tf.constant(rate, FLOAT))))
+        bar.set_postfix_str(f"loss {losses[-1]:.4f}", refresh=False)
+        if not math.isfinite(losses[-1]):
+            bar.close()
+            message = f"--lr {options.lr}: the loss is {losses[-1]} at iteration {iteration + 1}: try a smaller one"
+            stop_all(message, options)
+        write_log(log, iteration + 1, {"train/loss": losses[-1], "train/learning_rate": rate})
+        if len(losses) % count_steps(records["train"], options) == 0 or len(losses) == options.iterations:
+            measures = validate(network, records["val"], metrics["classes"], options)
+            validations.append({"iteration": len(losses), **measures})
+            write_log(log, iteration + 1, {f"val/{name}": measures[name] for name in ("miou", "pixel_accuracy")})
+            if options.rank == 0:
+                if measures["miou"] == max(each["miou"] for each in validations):
+                    save_weights(network, options.out / WEIGHTS)
+                log.flush()  # what is logged up to here will not be logged again
+                save_checkpoint(network, velocities, losses, validations, options)
+    if log:
+        log.close()
+    return losses, validations
+
+
+def add_gradients(network, images, classes, weights, options):
+    """Return the gradients of the whole batch, of which this is a share, and its loss; each process has the same.
+
+    The share is taken in --accumulate parts, of which only one at a time must fit into the memory.
+    """
+    variables, total = network.trainable_variables, weigh_batch(classes, weights)
+    gradients, loss = [tf.zeros_like(variable) for variable in variables], tf.zeros((), FLOAT)
+    for number in range(options.accumulate):
+        mine = np.s_[number :: options.accumulate]
+        # Without the dependencies TensorFlow would compute the parts in any order, or several at a time.
+        with tf.control_dependencies(gradients), tf.GradientTape() as tape:
+            logits = network(images[mine], training=options.norm != "none")
+            part = compute_loss(logits, classes[mine], weights, total)
+        gradients = [before + new for before, new in zip(gradients, tape.gradient(part, variables), strict=True)]
+        loss += part
+    return all_reduce(gradients), all_reduce(loss)
+
+
+def open_log(folder, iterations):
+    """Return a writer for TensorBoard (`tensorboard --logdir outputs`); what was logged after iterations is void."""
+    if not iterations:
+        for file in folder.glob("events.out.tfevents.*"):  # of an earlier training
+            file.unlink()
+    # At each START but the first, TensorBoard drops what was logged of that step and later ones. TensorFlow 2's writer
+    # has no means to log it; that of TensorFlow 1 has, but works in a graph only.
+    with tf.Graph().as_default():
+        log = tf.compat.v1.summary.FileWriter(str(folder))
+        log.add_session_log(tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START), iterations + 1)
+        log.close()
+    return tf.summary.create_file_writer(str(folder))
+
+
+def write_log(log, iteration, numbers):
+    """Log {name: number} of an iteration; only process 0 has a log."""
+    if not log:
+        return
+    # tf.summary.scalar writes the same, but takes TensorBoard's package, which only looking at the logs needs.
+    plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
+    metadata = tf.compat.v1.SummaryMetadata(plugin_data=plugin)
+    with log.as_default(iteration):
+        for name, number in numbers.items():
+            tf.summary.write(name, number, metadata=metadata)
+
+
+def save_weights(network, path):
+    """Write the weights and the running averages of batch norm to a checkpoint: path, its index, and beside it data."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            tf.train.Checkpoint(network=network).write(f"{folder}/{path.stem}")
+        except tf.errors.OpError as error:  # a full disk
+            raise OSError(f"{folder}, in the folder for temporary files (TMPDIR): {type(error).__name__}") from None
+        path.unlink(missing_ok=True)  # never an old index with new data
+        for file in sorted(Path(folder).iterdir()):  # the data, then the index
+            write_whole(path.with_name(file.name), lambda part, file=file: shutil.copy(file, part))
+
+
+def load_weights(network, path):
+    """Read into the network what save_weights wrote."""
+    try:
+        # TensorFlow cannot read from a path with a [ in it; on Windows it may hold the copies open for longer.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            for suffix in (".index", ".data-00000-of-00001"):
+                shutil.copy(path.with_suffix(suffix), f"{folder}/weights{suffix}")
+            tf.train.Checkpoint(network=network).read(f"{folder}/weights").assert_consumed()
+    except Exception:  # a damaged file raises whatever its first wrong byte leads to
+        wrong = "not the weights of this --network for these records" if path.exists() else "no such file"
+        stop(f"{path}: {wrong}: train first, or name what training wrote")
+
+
+def save_checkpoint(network, velocities, losses, validations, options):
+    """Write all that training needs to go on from here."""
+    state = {f"variable {i}": variable.numpy() for i, variable in enumerate([*network.variables, *velocities])}
+    content = io.BytesIO()  # one file: of the two that tf.train.Checkpoint writes, a kill might leave an old one
+    np.savez(content, losses=losses, validations=json.dumps(validations), options=describe(options), **state)
+    write_whole(options.out / CHECKPOINT, lambda part: part.write_bytes(content.getvalue()))
+
+
+def load_checkpoint(options):
+    """Return what save_checkpoint wrote, or None where training was stopped before the end of the first epoch."""
+    path = options.out / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        with np.load(path) as file:
+            state = dict(file)
+        described = str(state["options"])
+    except OSError:
+        raise
+    except Exception:  # a damaged file raises whatever its first wrong byte leads to
+        stop(f"{path}: not a whole checkpoint: remove it, and train from the start")
+    if described != describe(options):
+        stop(f"--resume: {path} is of a run with other options, {described}: give the same")
+    return state
+
+
+def describe(options):
+    """Return, as a text, the options that decide what training computes; how many processes do it does not."""
+    names = ["lr", "iterations", "batch", "size", "seed", "accumulate", "norm", "weighting"]
+    names += ["processes"] if options.norm == "own" else []
+    return ", ".join(f"--{name} {vars(options)[name]}" for name in names)
+
+
+def predict(network, images, options):
+    """Return the logits, (N, height, width, class), of images (N, height, width, 3)."""
+    # Batch norm by its running averages: a prediction must not depend on the rest of its batch.
+    return network(to_tensor(images, options.device), training=False).numpy()
+
+
+def validate(network, records, names, options):
+    """Return the measures over all whole images, of which each process predicts every N-th."""
+    pairs = np.zeros((len(names), len(names)), int)
+    mine = range(sum(len(offsets) for offsets in records.offsets))[options.rank :: options.processes]
+    for _, _, classes, prediction in predict_records(network, records, mine, options):
+        pairs += count_pairs(classes, prediction, len(names))
+    return measure(sum(gather(pairs)), names)  # measures of parts, averaged, would be others
+
+
+def predict_records(network, records, places, options):
+    """Yield name, image, classes and prediction of some records; places is a range of those that take_turns returns."""
+    payloads = take_turns_at([str(path) for path in records.paths], len(records.paths))
+    samples = payloads.take(places.stop).shard(places.step, places.start).map(parse_example)
+    batches = samples.batch(options.batch).as_numpy_iterator()
+    number = math.ceil(len(places) / options.batch)
+    for batch in tqdm(iterate(batches, records), "validate", number, leave=False, disable=options.rank > 0):
+        predictions = predict(network, normalise(batch[1]), options).argmax(axis=3).astype(np.uint8)
+        for name, *rest in zip(*batch, predictions, strict=True):
+            yield name.decode(), *rest
+
+
+def count_pairs(classes, predictions, number):
+    """Return how many pixels of each true class (rows) have each predicted class (columns); void is left out."""
+    valid = classes != VOID
+    pairs = np.bincount(number * classes[valid].astype(int) + predictions[valid], minlength=number**2)
+    return pairs.reshape(number, number)
+
+
+def measure(pairs, names):
+    """Return pixel accuracy, IoU by class, None if it is neither in the truth nor predicted, and their mean."""
+    intersection = pairs.diagonal()
+    union = pairs.sum(axis=0) + pairs.sum(axis=1) - intersection
+    iou = {name: float(i / u) if u else None for name, i, u in zip(names, intersection, union, strict=True)}
+    miou = float(np.mean([value for value in iou.values() if value is not None]))
+    return {"miou": miou, "iou": iou, "pixel_accuracy": float(intersection.sum() / pairs.sum())}
+
+
+def paint(classes, colours):
+    """Return the colours, (height, width, 3) uint8, of classes (height, width); void is black."""
+    return np.uint8([*colours, *[(0, 0, 0)] * (VOID + 1 - len(colours))])[classes]
+
+
+def save_image(path, image):
+    """Save an image, (height, width) or (height, width, 3) uint8, as PNG."""
+    write_whole(path, lambda part: Image.fromarray(image).save(part))
+
+
+def write_whole(path, write):
+    """Write a file beside path, then rename it: even if the script is killed, path is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")  # another run may write to the same folder
+    try:
+        write(part)
+        part.replace(path)
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(f"{path}: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_metrics(path, metrics):
+    """Write metrics.json."""
+    write_whole(path, lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
+
+
+def read_metrics(path):
+    """Return what an earlier run wrote to metrics.json, or the same without content where there is no such file."""
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"options": {}}
+        dict(metrics["options"])
+    except (ValueError, KeyError, TypeError):
+        stop(f"{path}: not what this exercise writes: remove it, or name another folder")
+    return metrics
+
+
+def stop(message):
+    """End the run: see Stopped, and the end of this file."""
+    raise Stopped(message)
+
+
+def say(message):
+    """Print one line on stderr, not behind a progress bar."""
+    tqdm.write(f"{Path(__file__).name}: {message}", file=sys.stderr)
+
+
+def find_place():
+    """Return the rank of this process and the number of all, as TF_CONFIG tells them; None where it is not set."""
+    addresses, own = read_cluster()
+    return (addresses.index(own), len(addresses)) if own else None
+
+
+def read_cluster():
+    """Return the addresses of all processes, by rank, and that of this one, as TF_CONFIG tells; [], None without it."""
+    if "TF_CONFIG" not in os.environ:
+        return [], None
+    try:
+        config = json.loads(os.environ["TF_CONFIG"])
+        jobs, task = config["cluster"], config["task"]
+        addresses = [*jobs.get("chief", []), *jobs["worker"]]
+        own = jobs[task["type"]][int(task["index"])]
+        if own not in addresses or not all(int(address.rpartition(":")[2]) for address in addresses):
+            raise ValueError
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        example = '{"cluster": {"worker": ["HOST:PORT", "HOST:PORT"]}, "task": {"type": "worker", "index": 0}}'
+        stop(f"TF_CONFIG: give it the addresses of all processes, and the place of this one: {example}")
+    return addresses, own
+
+
+def read_options():
+    """Return the options of the command line; stop at one that makes no sense."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = stop
+    own_out = Path("outputs", Path(__file__).stem)
+    own_data = Path("outputs", find_script(EARLIER).stem)
+    parser.add_argument("--data", type=Path, default=own_data, help=f"what {EARLIER} wrote (%(default)s)")
+    parser.add_argument("--out", type=Path, default=own_out, help="folder for all that is written (%(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on with a run of the same options that was stopped")
+    parser.add_argument("--lr", type=float, default=LEARNING_RATE, help="learning rate at its peak (%(default)s)")
+    for name, (default, _, meaning) in NUMBERS.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{meaning} (%(default)s)")
+    for name, choices in CHOICES.items():
+        parser.add_argument(f"--{name}", choices=choices, default=choices[0], help="(%(default)s)")
+    options = parser.parse_args()
+    for name, (_, allowed, _) in NUMBERS.items():
+        if vars(options)[name] not in allowed:
+            stop(f"--{name} {vars(options)[name]}: give {allowed.start} to {allowed[-1]}, in steps of {allowed.step}")
+    if not 0 < options.lr < math.inf:
+        stop(f"--lr {options.lr}: give a number above 0, such as {LEARNING_RATE}")
+    options.rank, options.processes = find_place() or (0, options.processes)
+    if options.batch < options.processes * options.accumulate:
+        parts = f"{options.processes} processes and --accumulate {options.accumulate}"
+        stop(f"--batch {options.batch}: fewer images than parts, by {parts}: give a larger one")
+    set_up(options)
+    return options
+
+
+def set_up(options):
+    """Choose the device: TensorFlow takes the GPU for whatever can run there, unless it is hidden."""
+    tf.get_logger().setLevel("ERROR")  # or weights of another network would be told in many lines
+    gpus = tf.config.list_physical_devices("GPU")
+    if options.device == "cuda" and not gpus:
+        stop("--device cuda: TensorFlow sees no GPU: use --device cpu, or install a driver and tensorflow[and-cuda]")
+    if options.device == "auto":
+        options.device = "cuda" if gpus else "cpu"
+    addresses, own = read_cluster()
+    ranks = [rank for rank, other in enumerate(addresses) if other.rpartition(":")[0] == own.rpartition(":")[0]]
+    number = len(ranks) if own else options.processes
+    if options.device == "cuda" and number > len(gpus):
+        stop(f"--device cuda: {len(gpus)} GPUs for {number} processes: start as many as there are GPUs")
+    place = ranks.index(options.rank) if own else 0
+    tf.config.set_visible_devices(gpus[place : place + 1] if options.device == "cuda" else [], "GPU")
+
+
+def launch(options):
+    """Run this script in several processes on this machine. Where one fails, end the others, and tell how it ended."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    with contextlib.ExitStack() as stack:  # open at the same time, so that all ports differ
+        servers = [stack.enter_context(socket.create_server(("localhost", 0))) for _ in range(options.processes)]
+        addresses = [f"localhost:{server.getsockname()[1]}" for server in servers]
+    threads = str(max(1, (os.cpu_count() or 1) // options.processes))  # each would take all, and disturb the others
+    defaults = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), threads)
+    started = []
+    try:
+        for rank in range(options.processes):
+            place = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
+            environment = defaults | os.environ | {"STREET_PARALLEL": "started", "TF_CONFIG": json.dumps(place)}
+            command = [sys.executable, *sys.orig_argv[1:]]
+            started.append(subprocess.Popen(command, env=environment))
+        while None in [process.poll() for process in started] and not any(process.returncode for process in started):
+            time.sleep(0.1)
+        ends = {rank: process.returncode for rank, process in enumerate(started) if process.returncode}
+    except SystemExit:  # Ctrl-C
+        print(file=sys.stderr)  # below a progress bar
+        raise
+    finally:
+        for process in started:
+            process.terminate()
+        deadline = time.monotonic() + 5
+        for process in started:
+            try:
+                process.wait(max(0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+    if not ends:
+        return
+    rank, status = min(ends.items(), key=lambda item: item[1] == LOST)  # one fails first, and others may notice
+    if status != 2:  # with 2 it has said why
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        print(file=sys.stderr)  # below a progress bar
+        say(f"process {rank} of {options.processes} {how}, and so the others were: go on with --resume")
+    raise SystemExit(2 if status == 2 else 1)
+
+
+def meet(addresses, own):
+    """Return when all processes have started; stop where one has not after TIMEOUT seconds, or where a port is in use.
+
+    TensorFlow would wait for an hour, and not hear Ctrl-C. Each calls process 0, which answers when all have done so.
+    """
+    rank, deadline = addresses.index(own), time.monotonic() + TIMEOUT
+    try:
+        server = socket.create_server(("", int(own.rpartition(":")[2])), backlog=len(addresses))
+    except OSError as error:
+        stop(f"TF_CONFIG: {own}: {os.strerror(error.errno)}: give this process a free port of this machine")
+    with server, contextlib.ExitStack() as stack:
+        missing, callers = set(range(1, len(addresses)) if rank == 0 else [0]), []
+        while missing:
+            if time.monotonic() > deadline:
+                stop(f"TF_CONFIG: {addresses[min(missing)]}: no answer for {TIMEOUT} seconds: start that process too")
+            with contextlib.suppress(OSError, ValueError):  # not there yet, or something else
+                if rank == 0:
+                    server.settimeout(1)
+                    callers.append(stack.enter_context(server.accept()[0]))
+                    callers[-1].settimeout(1)
+                    missing.discard(int(callers[-1].recv(4)))
+                    continue
+                host, _, port = addresses[0].rpartition(":")
+                with socket.create_connection((host, int(port)), timeout=1) as process_0:
+                    process_0.sendall(str(rank).encode())
+                    process_0.settimeout(max(1, deadline - time.monotonic()))
+                    missing.discard(int(process_0.recv(1)))
+            time.sleep(0.1)
+        for caller in callers:
+            with contextlib.suppress(OSError):
+                caller.sendall(b"0")
+
+
+def join(options):
+    """Let this process be one of the group that TF_CONFIG names, or be alone."""
+    addresses, own = read_cluster()
+    if STARTED:
+        threading.Thread(target=follow, daemon=True).start()
+    alarm = getattr(signal, "alarm", lambda _: None)  # which Windows has not
+    if own:
+        meet(addresses, own)
+        alarm(TIMEOUT)  # ends this process, should another one have ended since
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        stop(f"TF_CONFIG: {own}: {error.message.splitlines()[0]}: start all processes anew, each with a free port")
+    alarm(0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # TensorFlow has taken it, and would go on
+    tf.distribute.experimental_set_strategy(strategy)  # whose variables are the same in all processes
+
+
+def follow():
+    """End this process where the one that has started it was ended: nobody would know of it any more."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(LOST)
+
+
+def gather(thing):
+    """Return what each process gives, in the order of their ranks."""
+    strategy = tf.distribute.get_strategy()
+    # TensorFlow gathers tensors, of numbers: those that a thing is as bytes.
+    content = np.frombuffer(pickle.dumps(thing), np.uint8).astype(np.int32)
+    lengths, contents = (strategy.gather(tf.constant(each), axis=0).numpy() for each in ([len(content)], content))
+    parts = np.split(contents.astype(np.uint8), np.cumsum(lengths)[:-1])
+    return [pickle.loads(part.tobytes()) for part in parts]
+
+
+def stop_all(message, options):
+    """End all processes, of which each calls this; process 0 says why, before one of them ends."""
+    if options.rank == 0:
+        say(message)
+    gather(None)
+    raise SystemExit(2)
+
+
+def prepare(options):
+    """Return the metrics and records of the earlier exercise, and the checkpoint to go on from, all checked."""
+    metrics = read_metrics(options.data / "metrics.json")
+    if "noticed" not in metrics:
+        script = find_script(EARLIER).name
+        stop(f"{options.data}: is not there, or not whole: run {script} first, or name its folder by --data")
+    check_shards(options.data, metrics)
+    records = {split: Records([options.data / shard["name"] for shard in metrics["shards"][split]]) for split in SPLITS}
+    if not count_steps(records["train"], options):
+        stop(f"--batch {options.batch}: more than the images in {options.data}: give a smaller one")
+    if any(length % 16 for length in metrics["size"]):  # U-Net halves the images four times
+        stop(f"{options.data}: images of {metrics['size']}: make them of sides that are multiples of 16")
+    paths = records["train"].paths + records["val"].paths
+    for path in tqdm(paths, "check", leave=False, disable=options.rank > 0):
+        for _ in read_shard(path):  # what is damaged should show now, not after minutes
+            pass
+    return metrics, records, load_checkpoint(options) if options.resume and options.rank == 0 else None
+
+
+def agree(options):
+    """Return what prepare returns; end all processes where it fails in one of them, or where they are not alike."""
+    prepared, problem, alike = None, "", {}
+    try:
+        prepared = prepare(options)
+        keys = ("size", "classes", "pixels", "shards")
+        alike["records"] = zlib.crc32(json.dumps([prepared[0][key] for key in keys]).encode())
+    except (Stopped, Damaged, OSError) as error:
+        problem = str(error)
+    alike |= {"options": describe(options), "FLOAT": FLOAT, **VERSIONS}
+    told = gather((socket.gethostname(), problem, alike))
+    problems = [f"process {rank} on {host}: {problem}" for rank, (host, problem, _) in enumerate(told) if problem]
+    if not problems:
+        problems = [
+            f"process {rank} on {host}: {name} {alike[name]}, that of process 0 {first}: make them alike"
+            for rank, (host, _, alike) in enumerate(told)
+            for name, first in told[0][2].items()
+            if alike[name] != first
+        ]
+    if problems:
+        stop_all(problems[0], options)
+    return prepared
+
+
+def main():
+    options = read_options()
+    if options.resume and (options.out / "metrics.json").exists():
+        stop(f"--resume: the training in {options.out} is finished: train anew without it, or name another --out")
+    if not find_place():
+        find_stage(options.data, EARLIER, "noticed")  # now, since several processes would all make it
+        if options.processes > 1:
+            return launch(options)
+    join(options)
+    metrics, records, state = agree(options)
+    state = gather(state)[0]  # other machines need not have the file
+    rng = np.random.default_rng(options.seed)
+    network = build_network(rng, len(metrics["classes"]), options)
+    if options.rank == 0:
+        options.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, if nothing may be written
+        (options.out / "metrics.json").unlink(missing_ok=True)  # of an earlier training, whose weights are replaced now
+    losses, validations = train(network, records, metrics, state, options)
+    if options.rank == 0:
+        finish(network, records, metrics, losses, validations, options)
+
+
+def finish(network, records, metrics, losses, validations, options):
+    """Write the tables and metrics.json, and pictures of what the best weights find; process 0 does so, alone."""
+    load_weights(network, options.out / WEIGHTS)
+    shown = range(sum(len(offsets) for offsets in records["val"].offsets))[: options.pictures]
+    for name, image, classes, prediction in predict_records(network, records["val"], shown, options):
+        panels = [image, *(paint(each, metrics["colours"]) for each in (classes, prediction))]
+        save_image(options.out / "pictures" / f"{name}.png", np.vstack(panels).repeat(2, axis=0).repeat(2, axis=1))
+        save_image(options.out / "predictions" / f"{name}.png", paint(prediction, metrics["colours"]))
+    rows = [f"{iteration},{loss}\n" for iteration, loss in enumerate(losses, start=1)]
+    write_whole(options.out / "loss.csv", lambda part: part.write_text("".join(["iteration,loss\n", *rows])))
+    rows = [f"{each['iteration']},{each['miou']},{each['pixel_accuracy']}\n" for each in validations]
+    table = "".join(["iteration,miou,pixel_accuracy\n", *rows])
+    write_whole(options.out / "validation.csv", lambda part: part.write_text(table))
+    measures = dict(max(validations, key=lambda each: each["miou"]))
+    best = measures.pop("iteration")
+    own = {"answer": Path(__file__).stem, "options": {name: str(value) for name, value in vars(options).items()}}
+    write_metrics(options.out / "metrics.json", own | {"best": best, "final_loss": losses[-1], **measures})
+    (options.out / CHECKPOINT).unlink(missing_ok=True)
+    print(f"best after iteration {best}: mIoU {measures['miou']:.3f}, pixel accuracy {measures['pixel_accuracy']:.3f}")
+    print(", ".join(f"{name} {'none' if iou is None else f'{iou:.3f}'}" for name, iou in measures["iou"].items()))
+    print(f"Weights, losses and measures are in {options.out}/, pictures of what was found in {options.out}/pictures/")
+
+
+if __name__ == "__main__":
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook's has no such method
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names in letters that the terminal lacks
+    try:
+        main()
+    except (Stopped, Damaged) as error:
+        say(error)
+        raise SystemExit(2) from None
+    except OSError as error:  # a folder that may not be written, a full disk
+        say(f"{error}: fix that, or name another folder with --data or --out")
+        raise SystemExit(2) from None
+    except Exception as error:
+        if any(words in str(error) for words in LOSS):
+            if not STARTED:  # else the process that has started this one tells it
+                say("lost another process, which has ended or cannot be reached: go on with --resume")
+            raise SystemExit(LOST) from None
+        words = ("ut of memory", "to allocate", "OOM when")  # each framework says it in its own
+        if not isinstance(error, MemoryError) and not any(each in str(error) for each in words):
+            raise
+        say("out of memory: give smaller numbers, or free some memory")
+        raise SystemExit(2) from None

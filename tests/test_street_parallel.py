@@ -1,0 +1,437 @@
+"""street_parallel: one curve whatever the number of processes, what accumulates, faults of one process, going on.
+
+Where the framework's own launcher is not what is tested, the processes are children of one that has imported the
+framework, told who they are as a launcher would tell them. Chainer's are always started by mpirun.
+"""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import ANSWERS, FRAMEWORKS, pytorch, run_python
+
+ANSWER, TRAIN, VOID = pytorch("street_parallel"), pytorch("street_train"), 255
+by_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
+by_forked = pytest.mark.parametrize("framework", [name for name in FRAMEWORKS if name != "chainer"])
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="starts its processes by fork")
+SMALL = ["--batch", 4, "--size", 32, "--workers", 0, "--pictures", 1, "--device", "cpu"]
+
+# In the child of the fork server, before the answer: be several, each told its rank as by a launcher.
+SEVERAL = """
+import json, os, sys
+children, leave = [], os._exit
+for rank in range(1, {number}):
+    child = os.fork()
+    if not child:
+        break
+    children.append(child)
+else:
+    rank = 0
+
+def wait(status):
+    ends = [status] + [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    with open("ends.json", "w") as file:
+        json.dump(ends, file)
+    leave(max(ends))
+
+if not rank:
+    os._exit = wait
+ports = {ports}
+os.environ |= {{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "{number}", "STREET_PARALLEL": "{started}"}}
+os.environ |= {{"MASTER_ADDR": "localhost", "MASTER_PORT": str(ports[0])}}
+cluster, task = {{"worker": [f"localhost:{{port}}" for port in ports]}}, {{"type": "worker", "index": rank}}
+os.environ["TF_CONFIG"] = json.dumps({{"cluster": cluster, "task": task}})
+if "torch" in sys.modules:
+    sys.modules["torch"].set_num_threads(1)  # of all cores each would take all
+if not "{started}":
+    del os.environ["STREET_PARALLEL"]
+"""
+
+
+def find_ports(number):
+    """Return numbers of free ports."""
+    sockets = [socket.socket() for _ in range(number)]
+    for each in sockets:
+        each.bind(("localhost", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def several(fork):
+    """Run an answer in a number of processes; more is code that each runs first, in which rank is its own."""
+
+    def run(script, number, *arguments, cwd, more="", started=""):
+        if script.stem.endswith("chainer"):
+            return run_python(script, *arguments, "--processes", number, cwd=cwd)
+        before = SEVERAL.format(number=number, ports=find_ports(number), started=started)
+        return fork(script, *arguments, cwd=cwd, before=before + more)
+
+    return run
+
+
+def copy_double(exercise, framework, folder):
+    """Copy an answer to folder that computes in double precision; return its path."""
+    text = ANSWERS[exercise, framework].read_text("utf-8")
+    assert text.count('\nFLOAT = "float32"') == 1
+    path = folder / ANSWERS[exercise, framework].name
+    path.write_text(text.replace('\nFLOAT = "float32"', '\nFLOAT = "float64"'), "utf-8")
+    return path
+
+
+def read_losses(out):
+    with open(out / "loss.csv", newline="") as file:
+        return np.array([float(row["loss"]) for row in csv.DictReader(file)])
+
+
+def assert_one_line(result, *named, status=2):
+    """The run ended with that status, and one line beside its progress bars that names all of these."""
+    lines = [line for line in result.stderr.splitlines() if line.strip(" \x1b[A") and "%|" not in line]
+    assert result.returncode == status and len(lines) == 1, result.stderr
+    assert all(name in lines[0] for name in named), lines[0]
+
+
+# ---- one curve ----
+
+
+@pytest.fixture(scope="module")
+def curves(tmp_path_factory, street_stages, fork, several):
+    """Return a function of a framework, a number of processes and options: losses of 20 steps in double precision.
+
+    And pixel accuracy and mIoU of its validations. With 0 processes it is street_train.
+    """
+    done = {}
+
+    def find(framework, number, *more):
+        if (framework, number, *more) not in done:
+            top = tmp_path_factory.mktemp("何 人 でも")
+            arguments = ["--data", street_stages["street_records"], *SMALL, "--iterations", 20, "--out", "out", *more]
+            script = copy_double("street_parallel" if number else "street_train", framework, top)
+            if number > 1:
+                result = several(script, number, *arguments, cwd=top)
+            else:
+                result = fork(script, *arguments, *(["--processes", 1] if number else []), cwd=top)
+            assert result.returncode == 0, result.stderr
+            done[framework, number, *more] = read_losses(top / "out"), (top / "out/validation.csv").read_text()
+        return done[framework, number, *more]
+
+    return find
+
+
+def find_distance(one, other):
+    """Return the largest difference of two arrays, relative to the other's numbers."""
+    assert one.shape == other.shape and np.isfinite(one).all()
+    return np.abs(one / other - 1).max()
+
+
+@by_framework
+@pytest.mark.parametrize("number", [1, 2])
+def test_processes_draw_the_curve_of_one(curves, framework, number):
+    losses, validations = curves(framework, number)
+    expected, expected_validations = curves(framework, 0)
+    assert len(losses) == 20 and find_distance(losses, expected) < 1e-9
+    assert validations == expected_validations
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_so_do_more_and_such_whose_shares_differ(curves, number):
+    assert find_distance(curves("pytorch", number)[0], curves("pytorch", 0)[0]) < 1e-9
+
+
+@by_framework
+def test_frameworks_agree_with_two_processes(curves, framework):
+    assert find_distance(curves(framework, 2)[0], curves("pytorch", 0)[0]) < 1e-9
+
+
+@by_framework
+def test_parts_one_after_another_are_as_processes_side_by_side(curves, framework):
+    """Batch norm is over the images that are together: so not as the whole batch, unless there is none."""
+    parts = curves(framework, 1, "--norm", "own", "--accumulate", 2)[0]
+    assert find_distance(parts, curves(framework, 2, "--norm", "own")[0]) < 1e-9
+    assert find_distance(parts, curves(framework, 0)[0]) > 1e-3
+    none = ("--norm", "none", "--lr", 0.01)
+    parts = curves(framework, 1, *none, "--accumulate", 3)[0]
+    assert find_distance(parts, curves(framework, 1, *none)[0]) < 1e-9
+    assert np.ptp(parts) > 0.1
+
+
+def test_the_loss_is_that_of_the_batch_though_one_share_is_almost_void(monkeypatch):
+    """The mean of the processes' means would count the few pixels of one as much as the many of the other."""
+    logits = torch.randn(2, 3, 4, 4, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    classes = torch.randint(0, 3, (2, 4, 4), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    classes[1, :, 1:] = VOID
+    weights = torch.tensor([1.0, 2.0, 5.0], dtype=torch.double)
+    expected = TRAIN.compute_loss(logits, classes, weights)
+    totals = [weights[each[each != VOID].long()].sum() for each in classes]
+    monkeypatch.setattr(ANSWER.distributed, "all_reduce", lambda total: total.copy_(sum(totals)))
+    shares = [
+        ANSWER.compute_loss(
+            logits[i : i + 1], classes[i : i + 1], weights, ANSWER.weigh_batch(classes[i : i + 1], weights)
+        )
+        for i in range(2)
+    ]
+    assert sum(shares).item() == pytest.approx(expected.item(), rel=1e-12)
+    means = [TRAIN.compute_loss(logits[i : i + 1], classes[i : i + 1], weights) for i in range(2)]
+    assert abs(sum(means).item() / 2 / expected.item() - 1) > 0.01
+    monkeypatch.setattr(ANSWER.distributed, "all_reduce", lambda total: None)
+    nothing = torch.full_like(classes, VOID)
+    assert ANSWER.compute_loss(logits, nothing, weights, ANSWER.weigh_batch(nothing, weights)).item() == 0
+
+
+def test_shares_make_up_the_batch(street_stages):
+    folder = street_stages["street_records"]
+    records = ANSWER.Records(sorted(folder.glob("train-*.tfrecord")))
+    for number in (1, 2, 3, 4):
+        options = SimpleNamespace(size=32, batch=4, seed=5, processes=number)
+        shares = []
+        for rank in range(number):
+            options.rank = rank
+            shares.append(ANSWER.make_batch(records, 3, options))
+        for kind, whole in enumerate(TRAIN.make_batch(records, 3, options)):
+            together = np.empty_like(whole)
+            for rank, share in enumerate(shares):
+                together[rank::number] = share[kind]
+            assert np.array_equal(together, whole)
+
+
+# ---- the framework's own launcher, and a process that is killed ----
+
+
+def list_processes(folder):
+    """Return {rank: pid} of the processes that train in a folder and were started by a launcher."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = dict(
+                line.split("=", 1) for line in (path / "environ").read_bytes().decode().split("\0") if "=" in line
+            )
+            if "STREET_PARALLEL" in variables and Path(os.readlink(path / "cwd")) == folder:
+                config = json.loads(variables.get("TF_CONFIG", "{}"))
+                rank = config.get("task", {}).get("index", variables.get("RANK", variables.get("OMPI_COMM_WORLD_RANK")))
+                if rank is not None and b"multiprocessing" not in (path / "cmdline").read_bytes():
+                    found[int(rank)] = int(path.name)
+        except (OSError, UnicodeError):  # it has ended, or is another user's
+            pass
+    return found
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, street_stages, several):
+    """Return a function of a framework: a folder with whole/ of a run by two processes, and out/ of one of which the
+    second was killed after the first checkpoint; what that printed, and the arguments.
+    """
+    done = {}
+
+    def find(framework):
+        if framework not in done:
+            top, script = tmp_path_factory.mktemp("倒れて も"), ANSWERS["street_parallel", framework]
+            arguments = ["--data", street_stages["street_records"], *SMALL, "--iterations", 30]
+            result = several(script, 2, *arguments, "--out", "whole", cwd=top)
+            assert result.returncode == 0, result.stderr
+            command = [sys.executable, str(script), *map(str, arguments), "--out", "out"]
+            run = subprocess.Popen(command, cwd=top, stdout=-1, stderr=-1, encoding="utf-8")
+            try:
+                end = time.monotonic() + 120
+                while not list((top / "out").glob("checkpoint*")) and run.poll() is None and time.monotonic() < end:
+                    time.sleep(0.005)
+                processes = list_processes(top)
+                assert sorted(processes) == [0, 1], run.communicate(timeout=60)
+                os.kill(processes[1], signal.SIGKILL)
+                start = time.monotonic()
+                out, err = run.communicate(timeout=100)
+            finally:
+                run.kill()
+            result = subprocess.CompletedProcess(command, run.returncode, out, err)
+            shutil.copytree(top / "out", top / "killed")
+            done[framework] = top, result, time.monotonic() - start, arguments
+        return done[framework]
+
+    return find
+
+
+@by_framework
+def test_a_killed_process_ends_the_others_with_one_line(killed, framework):
+    top, result, seconds, _ = killed(framework)
+    assert seconds < 60
+    assert_one_line(result, "process 1 of 2", "SIGKILL", "--resume", status=1)
+    end = time.monotonic() + 30
+    while list_processes(top) and time.monotonic() < end:  # those that read ahead need a while to notice
+        time.sleep(0.1)
+    assert not list_processes(top)
+    assert not (top / "out/metrics.json").exists() and not (top / "out/loss.csv").exists()
+
+
+@by_framework
+def test_and_it_goes_on_to_the_same_curve(killed, several, framework):
+    top, _, _, arguments = killed(framework)
+    result = several(ANSWERS["street_parallel", framework], 2, *arguments, "--out", "out", "--resume", cwd=top)
+    assert result.returncode == 0, result.stderr
+    for name in ("loss.csv", "validation.csv"):
+        assert (top / "out" / name).read_bytes() == (top / "whole" / name).read_bytes()
+    one, other = (json.loads((top / name / "metrics.json").read_text()) for name in ("out", "whole"))
+    assert one["miou"] == other["miou"] and one["iou"] == other["iou"] and one["best"] == other["best"]
+    assert not list((top / "out").glob("checkpoint*")) and not list((top / "out").glob(".part*"))
+
+
+def test_a_finished_run_is_not_resumed(killed, fork):
+    top, _, _, arguments = killed("pytorch")
+    result = fork(ANSWERS["street_parallel", "pytorch"], *arguments, "--out", "whole", "--resume", cwd=top)
+    assert_one_line(result, "--resume", "finished")
+
+
+# In each process of several, before the answer: one that is drawn is killed at a moment that is drawn.
+KILL = """
+import random, signal, threading
+draw = random.Random({seed})
+victim, delay = draw.randrange({number}), draw.uniform(0, {length})
+if rank == victim:
+    threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+"""
+
+
+def test_killed_at_twenty_moments_the_curve_is_the_same(tmp_path, street_stages, several):
+    script = tmp_path / ANSWERS["street_parallel", "pytorch"].name
+    text = ANSWERS["street_parallel", "pytorch"].read_text("utf-8")
+    script.write_text(text.replace("CHANNELS = (16, 32, 64, 128, 256)", "CHANNELS = (2, 2, 2, 2, 2)"), "utf-8")
+    arguments = ["--data", street_stages["street_records"], *SMALL, "--iterations", 24]
+    begin = time.monotonic()
+    assert several(script, 2, *arguments, "--out", "whole", cwd=tmp_path).returncode == 0
+    length, kills, runs = time.monotonic() - begin, 0, 0
+    expected = [(tmp_path / "whole" / name).read_bytes() for name in ("loss.csv", "validation.csv")]
+    while kills < 20 or (tmp_path / "out").exists():
+        more = KILL.format(seed=kills, number=2, length=0.8 * length) if kills < 20 else ""
+        result = several(script, 2, *arguments, "--out", "out", "--resume", cwd=tmp_path, more=more)
+        if (tmp_path / "ends.json").exists():  # else it was process 0 that was killed
+            ends = json.loads((tmp_path / "ends.json").read_text())
+            (tmp_path / "ends.json").unlink()
+            assert set(ends) <= {0, -9, ANSWER.LOST}, (ends, result.stderr)
+        kills += 1
+        if (tmp_path / "out/metrics.json").exists():
+            runs += 1
+            assert [(tmp_path / "out" / name).read_bytes() for name in ("loss.csv", "validation.csv")] == expected
+            shutil.rmtree(tmp_path / "out")
+    assert runs >= 1
+
+
+def test_another_number_of_processes_may_go_on(killed, tmp_path, fork):
+    top, _, _, arguments = killed("pytorch")
+    shutil.copytree(top / "killed", tmp_path / "out")
+    more = ["--out", "out", "--resume", "--processes", 1]
+    result = fork(ANSWERS["street_parallel", "pytorch"], *arguments, *more, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    losses, expected = (read_losses(folder) for folder in (tmp_path / "out", top / "whole"))
+    assert len(losses) == len(expected) and find_distance(losses[:3], expected[:3]) < 1e-3
+
+
+def test_torchrun_starts_anew_from_the_checkpoint(killed, tmp_path):
+    """Elastic: the process that was killed, and with it the others, are started once more."""
+    top, _, _, arguments = killed("pytorch")
+    kill = tmp_path / "kill.py"
+    kill.write_text(
+        "import os, pathlib, runpy, sys, threading, time\n"
+        "def watch():\n"
+        "    while not pathlib.Path('out/checkpoint.pt').exists():\n"
+        "        time.sleep(0.005)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "if (os.environ['RANK'], os.environ['TORCHELASTIC_RESTART_COUNT']) == ('1', '0'):\n"
+        "    threading.Thread(target=watch, daemon=True).start()\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "--max-restarts", 2, kill]
+    more = [ANSWERS["street_parallel", "pytorch"], *arguments, "--out", "out", "--resume"]
+    result = run_python(*torchrun, *more, cwd=tmp_path)
+    assert result.returncode == 0 and "exitcode: -9" in result.stderr, result.stderr
+    assert (tmp_path / "out/loss.csv").read_bytes() == (top / "whole/loss.csv").read_bytes()
+    # A training that had begun anew would have removed the log of the first.
+    assert len(list((tmp_path / "out/logs").glob("events.out.tfevents.*"))) == 2
+
+
+# ---- traps of the lesson ----
+
+
+def test_an_order_of_its_own_for_each_process_leaves_images_out():
+    """Of 200 images two processes with seeds of their own miss 47 in an epoch; both see others twice."""
+    seen = set()
+    for rank in range(2):
+        _, order = ANSWER.draw_order([50] * 4, rank, 0)
+        seen |= set(order[rank::2])
+    assert 200 - len(seen) == 47
+
+
+def test_a_mean_of_gradients_is_half_the_learning_rate_and_shows_in_no_first_loss(
+    street_stages, tmp_path, fork, several
+):
+    """DistributedDataParallel divides the sum of the gradients by the number of processes."""
+    script = copy_double("street_parallel", "pytorch", tmp_path)
+    arguments = ["--data", street_stages["street_records"], *SMALL, "--iterations", 4, "--norm", "none"]
+    assert fork(script, *arguments, "--processes", 1, "--lr", 0.005, "--out", "half", cwd=tmp_path).returncode == 0
+    assert fork(script, *arguments, "--processes", 1, "--lr", 0.01, "--out", "whole", cwd=tmp_path).returncode == 0
+    text = script.read_text("utf-8")
+    assert text.count("(options.processes * part).backward()") == 1
+    script.write_text(text.replace("(options.processes * part).backward()", "part.backward()"), "utf-8")
+    result = several(script, 2, *arguments, "--lr", 0.01, "--out", "mean", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    mean, half, whole = (read_losses(tmp_path / name) for name in ("mean", "half", "whole"))
+    assert find_distance(mean, half) < 1e-9 and find_distance(mean[:1], whole[:1]) < 1e-9
+    assert find_distance(mean, whole) > 1e-4
+
+
+def test_pytorchs_synchronised_batch_norm_refuses_a_cpu():
+    ANSWER.distributed.init_process_group("gloo", store=ANSWER.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with pytest.raises(ValueError, match="SyncBatchNorm"):
+            torch.nn.SyncBatchNorm(3)(torch.zeros(2, 3, 4, 4))
+    finally:
+        ANSWER.distributed.destroy_process_group()
+
+
+# ---- processes that do not fit together ----
+
+
+@by_forked
+def test_what_is_not_alike_is_told_before_training(street_stages, tmp_path, several, framework):
+    script = ANSWERS["street_parallel", framework]
+    arguments = ["--data", street_stages["street_records"], *SMALL, "--iterations", 2, "--out", "out"]
+    result = several(script, 2, *arguments, cwd=tmp_path, more="if rank: sys.argv += ['--seed', '1']")
+    assert_one_line(result, "process 1 on ", "--seed 1", "--seed 0")
+    result = several(script, 2, *arguments, cwd=tmp_path, more="import cv2\nif rank: cv2.__version__ = '1.0'")
+    assert_one_line(result, "process 1 on ", "OpenCV 1.0")
+    folder = shutil.copytree(street_stages["street_records"], tmp_path / "records")
+    (folder / "train-00001-of-00004.tfrecord").unlink()
+    more = "if rank: sys.argv[sys.argv.index('--data') + 1] = 'records'"
+    result = several(script, 2, *arguments, cwd=tmp_path, more=more)
+    assert_one_line(result, "process 1 on ", "train-00001-of-00004.tfrecord", "no such file")
+    assert not (tmp_path / "out").exists()
+
+
+@by_forked
+def test_a_port_that_is_taken_is_told(street_stages, tmp_path, several, framework, monkeypatch):
+    script = ANSWERS["street_parallel", framework]
+    arguments = ["--data", street_stages["street_records"], *SMALL, "--iterations", 2, "--out", "out"]
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(sys.modules[__name__], "find_ports", lambda number: [port, *range(port + 1, port + number)])
+        result = several(script, 1, *arguments, cwd=tmp_path)
+    assert_one_line(result, str(port))
+
+
+def test_a_share_has_an_image_at_least(street_stages, tmp_path, fork):
+    arguments = ["--data", street_stages["street_records"], *SMALL, "--batch", 4]
+    result = fork(ANSWERS["street_parallel", "pytorch"], *arguments, "--processes", 3, "--accumulate", 2, cwd=tmp_path)
+    assert_one_line(result, "--batch 4", "--accumulate 2")
