@@ -427,6 +427,11 @@ def test_an_answer_is_one_file_of_its_framework_alone(path):
     assert framework in imported
     others = {"numpy", "cv2", "PIL", "tqdm"} | MORE_IMPORTS.get(find_exercise(name).subject, set())
     others |= {"jax"} if framework == "keras" else set()  # of its backends
+    others |= (
+        {"chainer": {"chainermn", "mpi4py"}, "keras": {"tensorflow"}}.get(framework, set())
+        if "parallel" in name
+        else set()
+    )
     assert imported <= sys.stdlib_module_names | {framework} | others
     assert max(map(len, text.splitlines())) <= 120
 

@@ -126,7 +126,7 @@ def test_every_exercise_can_be_started_from(tmp_path):
         result = add(repository, f"{exercise.name}_2", exercise.subject, exercise.name, f"a second {exercise.name}")
         assert result.returncode == 0, result.stderr
         assert ("lesson/" in result.stdout) == (exercise.subject in ("voc", "street"))
-    assert "lesson/10_street_inference_2.md and .ja.md" in result.stdout
+    assert "lesson/12_street_parallel_2.md and .ja.md" in result.stdout
     result = run_python("tools/copies.py", cwd=repository)
     assert (result.returncode, result.stdout) == (0, "")
     assert (repository / "exercises.toml").read_text("utf-8").count("\niterations = 300") == 4

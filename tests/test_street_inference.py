@@ -352,7 +352,7 @@ def test_what_is_wrong_with_own_pictures_is_told_before_anything_is_written(plan
     write(planted / "bad.jpg", encode(".jpg", plant(draw_classes(1)))[:300])
     with pytest.raises(ANSWER.Faulty, match=r"^bad\.jpg: "):
         call(monkeypatch, "--images", "good.png", "bad.jpg")
-    with pytest.raises(FileNotFoundError, match="missing.png"):
+    with pytest.raises(ANSWER.Faulty, match="missing.png"):
         call(monkeypatch, "--images", "good.png", "missing.png")
     line = stopped(capsys, call, monkeypatch, "--images", "good.png", "other/good.jpg")
     assert "--images good.png: " in line and "rename it" in line
@@ -404,7 +404,7 @@ def test_what_is_no_video_is_told_in_one_line_and_nothing_is_written(planted, mo
         done = fork(ANSWERS["street_inference", "pytorch"], *arguments, cwd=planted)
         told = f"--video {name}: OpenCV finds no frame in it: convert it to an .mp4 first"
         assert done.returncode == 2 and done.stderr == f"05_street_inference_pytorch.py: {told}\n"
-    with pytest.raises(FileNotFoundError, match="missing.mp4"):
+    with pytest.raises(ANSWER.Faulty, match="missing.mp4"):
         call(monkeypatch, "--video", "missing.mp4")
     assert not (planted / "out").exists()
 

@@ -666,10 +666,13 @@ def load_checkpoint(options):
 
 
 def describe(options):
-    """Return, as a text, the options that decide what training computes; how many processes do it does not."""
+    """Return, as a text, what decides what training computes: options, and a sum of the records.
+
+    How many processes do it does not, unless batch norm depends on it.
+    """
     names = ["lr", "iterations", "batch", "size", "seed", "accumulate", "norm", "weighting"]
-    names += ["processes"] if options.norm == "own" else []
-    return ", ".join(f"--{name} {vars(options)[name]}" for name in names)
+    names += ["processes"] if options.norm == "own" or options.norm == "all" and options.accumulate > 1 else []
+    return ", ".join([*(f"--{name} {vars(options)[name]}" for name in names), f"records {options.records}"])
 
 
 def predict(network, images, options):
@@ -869,6 +872,8 @@ def join(options):
     else:
         os.environ.setdefault("OMPI_MCA_btl", "self")  # else each run leaves a file in /dev/shm
     MPI.Init_thread()
+    if MPI.COMM_WORLD.size != options.processes:
+        stop(f"mpirun: {options.processes} processes, of which MPI sees {MPI.COMM_WORLD.size}: use its own mpirun")
     if options.device == "cuda":
         number = chainer.backends.cuda.cupy.cuda.runtime.getDeviceCount()
         if int(LOCAL) >= number:
@@ -915,6 +920,8 @@ def prepare(options):
     for path in tqdm(paths, "check", leave=False, disable=options.rank > 0):
         for _ in read_shard(path):  # what is damaged should show now, not after minutes
             pass
+    keys = ("size", "classes", "pixels", "shards")
+    options.records = zlib.crc32(json.dumps([metrics[key] for key in keys]).encode())
     return metrics, records, load_checkpoint(options) if options.resume and options.rank == 0 else None
 
 
@@ -923,11 +930,10 @@ def agree(options):
     prepared, problem, alike = None, "", {}
     try:
         prepared = prepare(options)
-        keys = ("size", "classes", "pixels", "shards")
-        alike["records"] = zlib.crc32(json.dumps([prepared[0][key] for key in keys]).encode())
+        own = zlib.crc32(Path(__file__).read_bytes())
+        alike = {"options": describe(options), "script of sum": own, "FLOAT": FLOAT, **VERSIONS}
     except (Stopped, Damaged, OSError) as error:
         problem = str(error)
-    alike |= {"options": describe(options), "FLOAT": FLOAT, **VERSIONS}
     told = gather((socket.gethostname(), problem, alike))
     problems = [f"process {rank} on {host}: {problem}" for rank, (host, problem, _) in enumerate(told) if problem]
     if not problems:
@@ -959,6 +965,8 @@ def main():
         options.out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, if nothing may be written
         (options.out / "metrics.json").unlink(missing_ok=True)  # of an earlier training, whose weights are replaced now
+        if not options.resume:
+            (options.out / CHECKPOINT).unlink(missing_ok=True)  # or a later --resume would go on with that training
     losses, validations = train(network, records, metrics, state, options)
     if options.rank == 0:
         finish(network, records, metrics, losses, validations, options)

@@ -7,13 +7,14 @@ By itself it starts --processes of them on this machine. So do, on one machine o
 
 New here: LOST, LOSS, TIMEOUT, NUMBERS, CHOICES, VERSIONS, Stopped, make_batch, AllReduce, BatchNorm, share_norm,
 build_network, compute_loss, weigh_batch, train, add_gradients, write_log, load_checkpoint, describe, validate,
-predict_records, stop, say, find_place, read_options, launch, join, give_up, gather, stop_all, prepare, agree, main,
-finish, __main__, __setup__. All else is as in 03_street_train_pytorch.py.
+predict_records, stop, say, find_place, read_options, launch, join, follow, give_up, find_patient_group, gather,
+stop_all, prepare, agree, main, finish, __main__, __setup__. All else is as in 03_street_train_pytorch.py.
 """
 
 import argparse
 import contextlib
 import datetime
+import functools
 import io
 import itertools
 import json
@@ -27,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zlib
 from pathlib import Path
 
@@ -603,10 +605,13 @@ def load_checkpoint(options):
 
 
 def describe(options):
-    """Return, as a text, the options that decide what training computes; how many processes do it does not."""
+    """Return, as a text, what decides what training computes: options, and a sum of the records.
+
+    How many processes do it does not, unless batch norm depends on it.
+    """
     names = ["lr", "iterations", "batch", "size", "seed", "accumulate", "norm", "weighting"]
-    names += ["processes"] if options.norm == "own" else []
-    return ", ".join(f"--{name} {vars(options)[name]}" for name in names)
+    names += ["processes"] if options.norm == "own" or options.norm == "all" and options.accumulate > 1 else []
+    return ", ".join([*(f"--{name} {vars(options)[name]}" for name in names), f"records {options.records}"])
 
 
 def predict(network, images, options):
@@ -781,6 +786,8 @@ def join(options):
     if not find_place():
         store = distributed.HashStore()
         return distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=follow, daemon=True).start()
     timer = threading.Timer(2 * TIMEOUT, give_up)  # gloo can wait for ever for a machine that it cannot reach
     timer.start()
     try:
@@ -788,6 +795,7 @@ def join(options):
         # After a restart torchrun's store still has the addresses of the processes that were ended.
         store = distributed.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=number, timeout=wait)
+        find_patient_group()
     except (ValueError, RuntimeError) as error:
         place = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
         reason = str(error).splitlines()[0]
@@ -795,6 +803,14 @@ def join(options):
         stop(f"MASTER_ADDR:MASTER_PORT {place}: {reason}: {fix}")
     finally:
         timer.cancel()
+
+
+def follow():
+    """End this process where the one that has started it was ended: nobody would know of it any more."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(LOST)
 
 
 def give_up():
@@ -805,10 +821,16 @@ def give_up():
     os._exit(LOST)
 
 
+@functools.cache
+def find_patient_group():
+    """Return all processes as a group that waits for an hour: one may still be reading its records."""
+    return distributed.new_group(backend="gloo", timeout=datetime.timedelta(hours=1))
+
+
 def gather(thing):
     """Return what each process gives, in the order of their ranks."""
     things = [None] * distributed.get_world_size()
-    distributed.all_gather_object(things, thing)
+    distributed.all_gather_object(things, thing, group=find_patient_group())
     return things
 
 
@@ -836,6 +858,8 @@ def prepare(options):
     for path in tqdm(paths, "check", leave=False, disable=options.rank > 0):
         for _ in read_shard(path):  # what is damaged should show now, not after minutes
             pass
+    keys = ("size", "classes", "pixels", "shards")
+    options.records = zlib.crc32(json.dumps([metrics[key] for key in keys]).encode())
     return metrics, records, load_checkpoint(options) if options.resume and options.rank == 0 else None
 
 
@@ -844,11 +868,10 @@ def agree(options):
     prepared, problem, alike = None, "", {}
     try:
         prepared = prepare(options)
-        keys = ("size", "classes", "pixels", "shards")
-        alike["records"] = zlib.crc32(json.dumps([prepared[0][key] for key in keys]).encode())
+        own = zlib.crc32(Path(__file__).read_bytes())
+        alike = {"options": describe(options), "script of sum": own, "FLOAT": FLOAT, **VERSIONS}
     except (Stopped, Damaged, OSError) as error:
         problem = str(error)
-    alike |= {"options": describe(options), "FLOAT": FLOAT, **VERSIONS}
     told = gather((socket.gethostname(), problem, alike))
     problems = [f"process {rank} on {host}: {problem}" for rank, (host, problem, _) in enumerate(told) if problem]
     if not problems:
@@ -880,6 +903,8 @@ def main():
         options.out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, if nothing may be written
         (options.out / "metrics.json").unlink(missing_ok=True)  # of an earlier training, whose weights are replaced now
+        if not options.resume:
+            (options.out / CHECKPOINT).unlink(missing_ok=True)  # or a later --resume would go on with that training
     losses, validations = train(network, records, metrics, state, options)
     if options.rank == 0:
         finish(network, records, metrics, losses, validations, options)

@@ -607,10 +607,13 @@ def load_checkpoint(options):
 
 
 def describe(options):
-    """Return, as a text, the options that decide what training computes; how many processes do it does not."""
+    """Return, as a text, what decides what training computes: options, and a sum of the records.
+
+    How many processes do it does not, unless batch norm depends on it.
+    """
     names = ["lr", "iterations", "batch", "size", "seed", "accumulate", "norm", "weighting"]
-    names += ["processes"] if options.norm == "own" else []
-    return ", ".join(f"--{name} {vars(options)[name]}" for name in names)
+    names += ["processes"] if options.norm == "own" or options.norm == "all" and options.accumulate > 1 else []
+    return ", ".join([*(f"--{name} {vars(options)[name]}" for name in names), f"records {options.records}"])
 
 
 def predict(network, images, options):
@@ -826,7 +829,8 @@ def meet(addresses, own):
         missing, callers = set(range(1, len(addresses)) if rank == 0 else [0]), []
         while missing:
             if time.monotonic() > deadline:
-                stop(f"TF_CONFIG: {addresses[min(missing)]}: no answer for {TIMEOUT} seconds: start that process too")
+                who = addresses[min(missing)] if rank == 0 else f"process 0 at {addresses[0]}, or one that it waits for"
+                stop(f"TF_CONFIG: {who}: no answer for {TIMEOUT} seconds: start that process too")
             with contextlib.suppress(OSError, ValueError):  # not there yet, or something else
                 if rank == 0:
                     server.settimeout(1)
@@ -905,6 +909,8 @@ def prepare(options):
     for path in tqdm(paths, "check", leave=False, disable=options.rank > 0):
         for _ in read_shard(path):  # what is damaged should show now, not after minutes
             pass
+    keys = ("size", "classes", "pixels", "shards")
+    options.records = zlib.crc32(json.dumps([metrics[key] for key in keys]).encode())
     return metrics, records, load_checkpoint(options) if options.resume and options.rank == 0 else None
 
 
@@ -913,11 +919,10 @@ def agree(options):
     prepared, problem, alike = None, "", {}
     try:
         prepared = prepare(options)
-        keys = ("size", "classes", "pixels", "shards")
-        alike["records"] = zlib.crc32(json.dumps([prepared[0][key] for key in keys]).encode())
+        own = zlib.crc32(Path(__file__).read_bytes())
+        alike = {"options": describe(options), "script of sum": own, "FLOAT": FLOAT, **VERSIONS}
     except (Stopped, Damaged, OSError) as error:
         problem = str(error)
-    alike |= {"options": describe(options), "FLOAT": FLOAT, **VERSIONS}
     told = gather((socket.gethostname(), problem, alike))
     problems = [f"process {rank} on {host}: {problem}" for rank, (host, problem, _) in enumerate(told) if problem]
     if not problems:
@@ -949,6 +954,8 @@ def main():
         options.out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, if nothing may be written
         (options.out / "metrics.json").unlink(missing_ok=True)  # of an earlier training, whose weights are replaced now
+        if not options.resume:
+            (options.out / CHECKPOINT).unlink(missing_ok=True)  # or a later --resume would go on with that training
     losses, validations = train(network, records, metrics, state, options)
     if options.rank == 0:
         finish(network, records, metrics, losses, validations, options)
