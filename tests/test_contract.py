@@ -338,7 +338,9 @@ def test_a_wrong_option_is_told_with_what_it_may_be(exercise, monkeypatch, capsy
             wrong[f"--{name}", str(number)] = f"--{name} {number}: give {allowed.start} to {allowed[-1]}"
         wrong[f"--{name}", "two"] = f"--{name}"
         for number in (allowed.start, allowed[-1]):
-            more = ["--batch", "4096"] if name in ("processes", "accumulate") else []  # no part without an image
+            more = {"processes": ["--batch", "4096"], "accumulate": ["--batch", "4096", "--processes", "1"]}.get(
+                name, []
+            )
             monkeypatch.setattr("sys.argv", ["answer", f"--{name}", str(number), *more])
             assert vars(answer.read_options())[name] == number
     for value in ("0", "-1", "nan", "inf") if "--lr" in options else ():
