@@ -472,5 +472,5 @@ def test_a_port_that_is_taken_is_told(street_stages, tmp_path, several, framewor
 
 def test_a_share_has_an_image_at_least(street_stages, tmp_path, fork):
     arguments = ["--data", street_stages["street_records"], *SMALL, "--batch", 4]
-    result = fork(ANSWERS["street_parallel", "pytorch"], *arguments, "--processes", 3, "--accumulate", 2, cwd=tmp_path)
-    assert_one_line(result, "--batch 4", "--accumulate 2")
+    result = fork(ANSWERS["street_parallel", "pytorch"], *arguments, "--processes", 1, "--accumulate", 5, cwd=tmp_path)
+    assert_one_line(result, "--batch 4", "--accumulate 5")
