@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import copies
 import numpy as np
 import pytest
 import torch
@@ -287,10 +288,44 @@ def test_and_it_goes_on_to_the_same_curve(killed, several, framework):
     assert not list((top / "out").glob("checkpoint*")) and not list((top / "out").glob(".part*"))
 
 
-def test_a_finished_run_is_not_resumed(killed, fork):
+def test_a_finished_run_is_not_resumed(killed, fork, several):
     top, _, _, arguments = killed("pytorch")
-    result = fork(ANSWERS["street_parallel", "pytorch"], *arguments, "--out", "whole", "--resume", cwd=top)
-    assert_one_line(result, "--resume", "finished")
+    script, given = ANSWERS["street_parallel", "pytorch"], [*arguments, "--out", "whole", "--resume"]
+    result = fork(script, *given, "--processes", 1, cwd=top)
+    assert_one_line(result, f"{script.name}: --resume", "finished")
+    # On a machine that has not the folder of process 0 nothing is finished: all must end, and none wait.
+    more = "if rank: sys.argv[sys.argv.index('--out') + 1] = 'elsewhere'"
+    start = time.monotonic()
+    assert_one_line(several(script, 2, *given, cwd=top, more=more), "process 0 on ", "--resume", "finished")
+    assert time.monotonic() - start < ANSWER.TIMEOUT / 2 and not (top / "elsewhere").exists()
+
+
+def test_no_process_outlives_the_one_that_has_started_it(killed, tmp_path):
+    """Or it would go on writing where a user has begun anew."""
+    _, _, _, arguments = killed("pytorch")
+    script = ANSWERS["street_parallel", "pytorch"]
+    command = [sys.executable, str(script), *map(str, arguments), "--out", "out", "--iterations", "100000"]
+    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 120
+    while not (tmp_path / "out/checkpoint.pt").exists() and run.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    assert len(list_processes(tmp_path)) == 2
+    run.kill()
+    run.wait()
+    end = time.monotonic() + 20
+    while (left := list_processes(tmp_path)) and time.monotonic() < end:
+        time.sleep(0.1)
+    for process in left.values():
+        os.kill(process, signal.SIGKILL)
+    assert not left
+
+
+def test_the_engine_of_tensorflow_and_keras_is_one():
+    """They start, meet and end processes by the same text."""
+    names = ("read_cluster", "find_place", "launch", "meet", "join", "follow", "gather", "stop_all")
+    texts = [copies.read_pieces(ANSWERS["street_parallel", framework]) for framework in ("tensorflow", "keras")]
+    for name in names:
+        assert texts[0][name].text == texts[1][name].text, name
 
 
 # In each process of several, before the answer: one that is drawn is killed at a moment that is drawn.

@@ -906,6 +906,8 @@ def stop_all(message, options):
 
 def prepare(options):
     """Return the metrics and records of the earlier exercise, and the checkpoint to go on from, all checked."""
+    if options.resume and options.rank == 0 and (options.out / "metrics.json").exists():
+        stop(f"--resume: the training in {options.out} is finished: train anew without it, or name another --out")
     metrics = read_metrics(options.data / "metrics.json")
     if "noticed" not in metrics:
         script = find_script(EARLIER).name
@@ -935,6 +937,8 @@ def agree(options):
     except (Stopped, Damaged, OSError) as error:
         problem = str(error)
     told = gather((socket.gethostname(), problem, alike))
+    if len(told) == 1 and problem:  # nobody needs to know which process
+        stop(problem)
     problems = [f"process {rank} on {host}: {problem}" for rank, (host, problem, _) in enumerate(told) if problem]
     if not problems:
         problems = [
@@ -950,8 +954,6 @@ def agree(options):
 
 def main():
     options = read_options()
-    if options.resume and (options.out / "metrics.json").exists():
-        stop(f"--resume: the training in {options.out} is finished: train anew without it, or name another --out")
     if not find_place():
         find_stage(options.data, EARLIER, "noticed")  # now, since several processes would all make it
         if options.processes > 1:
