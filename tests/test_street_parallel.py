@@ -505,6 +505,14 @@ def test_a_port_that_is_taken_is_told(street_stages, tmp_path, several, framewor
     assert_one_line(result, str(port))
 
 
+@pytest.mark.parametrize("rank, number", [("0", ""), ("one", "2"), ("2", "2"), ("-1", "2")])
+def test_a_place_that_makes_no_sense_is_told(monkeypatch, rank, number):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", number)
+    with pytest.raises(ANSWER.Stopped, match=f"^RANK={rank} WORLD_SIZE={number}: give both"):
+        ANSWER.find_place()
+
+
 def test_a_share_has_an_image_at_least(street_stages, tmp_path, fork):
     arguments = ["--data", street_stages["street_records"], *SMALL, "--batch", 4]
     result = fork(ANSWERS["street_parallel", "pytorch"], *arguments, "--processes", 1, "--accumulate", 5, cwd=tmp_path)

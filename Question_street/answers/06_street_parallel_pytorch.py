@@ -710,7 +710,12 @@ def say(message):
 
 def find_place():
     """Return the rank of this process and the number of all, as a launcher has told it; None where none has."""
-    return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if "RANK" in os.environ else None
+    if "RANK" not in os.environ:
+        return None
+    rank, number = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+    if not (rank.isdecimal() and number.isdecimal() and int(rank) < int(number)):
+        stop(f"RANK={rank} WORLD_SIZE={number}: give both, the first below the second, or neither: torchrun sets them")
+    return int(rank), int(number)
 
 
 def read_options():
