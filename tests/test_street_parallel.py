@@ -20,7 +20,7 @@ import copies
 import numpy as np
 import pytest
 import torch
-from conftest import ANSWERS, FRAMEWORKS, pytorch, run_python
+from conftest import ANSWERS, FRAMEWORKS, ROOT, pytorch, run_python
 
 ANSWER, TRAIN, VOID = pytorch("street_parallel"), pytorch("street_train"), 255
 by_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -437,13 +437,18 @@ def test_torchrun_starts_anew_from_the_checkpoint(killed, tmp_path):
 # ---- traps of the lesson ----
 
 
-def test_an_order_of_its_own_for_each_process_leaves_images_out():
-    """Of 200 images two processes with seeds of their own miss 47 in an epoch; both see others twice."""
-    seen = set()
-    for rank in range(2):
-        _, order = ANSWER.draw_order([50] * 4, rank, 0)
-        seen |= set(order[rank::2])
-    assert 200 - len(seen) == 47
+def test_the_images_that_an_epoch_leaves_out_are_those_of_the_lesson():
+    """Of 200: where each process shuffles by a seed of its own, and where all take the same share."""
+    page, orders = ROOT / "Question_street/lesson/06_street_parallel.md", []
+    for seed in range(8):
+        orders.append(ANSWER.draw_order([50] * 4, seed, 0)[1])
+    for text, choose in {
+        "one order, and each its own share of it": lambda rank, number: orders[0][rank::number],
+        "each shuffles by a seed of its own": lambda rank, number: orders[rank][rank::number],
+        "all take the same share": lambda rank, number: orders[0][::number],
+    }.items():
+        missed = [200 - len(set().union(*(choose(rank, number) for rank in range(number)))) for number in (2, 4, 8)]
+        assert f"| {text} | {' | '.join(map(str, missed))} |" in page.read_text("utf-8")
 
 
 def test_a_mean_of_gradients_is_half_the_learning_rate_and_shows_in_no_first_loss(
