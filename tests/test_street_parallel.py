@@ -522,3 +522,27 @@ def test_a_share_has_an_image_at_least(street_stages, tmp_path, fork):
     arguments = ["--data", street_stages["street_records"], *SMALL, "--batch", 4]
     result = fork(ANSWERS["street_parallel", "pytorch"], *arguments, "--processes", 1, "--accumulate", 5, cwd=tmp_path)
     assert_one_line(result, "--batch 4", "--accumulate 5")
+
+
+# What each framework would tell of a machine with two GPUs.
+TWO_GPUS = {
+    "pytorch": "answer.torch.cuda.device_count = lambda: 2",
+    "tensorflow": "answer.tf.config.list_physical_devices = lambda kind: ['GPU 0', 'GPU 1']",
+    "chainer": "answer.count_gpus = lambda: 2",
+}
+
+
+@by_framework
+def test_a_gpu_is_taken_where_each_process_has_its_own(framework):
+    lines = [
+        "from types import SimpleNamespace",
+        "from exercises import answer_path, load_answer",
+        f"answer = load_answer(answer_path('street_parallel', '{framework}'))",
+        TWO_GPUS["tensorflow" if framework == "keras" else framework],
+        "if hasattr(answer, 'tf'): answer.tf.config.set_visible_devices = lambda devices, kind: None",
+        "for options in [SimpleNamespace(device='auto', processes=number, rank=0) for number in (1, 2, 3)]:",
+        "    answer.set_up(options)",
+        "    print(options.device)",
+    ]
+    result = run_python("-c", "\n".join(lines), cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "tools")})
+    assert result.stdout.split() == ["cuda", "cuda", "cpu"], result.stderr

@@ -300,7 +300,7 @@ def train(network, data, test_set, options, rng):
     network.compile(
         keras.optimizers.Adam(options.lr, epsilon=1e-8, **betas),  # by default epsilon is 1e-7
         loss=lambda targets, logits: compute_loss(logits, targets),  # Keras passes the targets first
-        jit_compile=False,  # XLA would take longer to compile than it saves in a run of this length
+        jit_compile=BACKEND == "jax",  # else JAX runs step by step; elsewhere XLA compiles longer than it saves
     )
     losses, evaluations = [], []
     bar = tqdm(draw_batches(*data, options, rng), "train", options.iterations)

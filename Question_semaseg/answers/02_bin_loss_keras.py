@@ -211,7 +211,7 @@ def train(network, images, targets, options, rng):
     network.compile(
         optimizer,
         loss=lambda targets, logits: compute_loss(logits, targets),  # Keras passes the targets first
-        jit_compile=False,  # XLA would take longer to compile than it saves in a run of this length
+        jit_compile=BACKEND == "jax",  # else JAX runs step by step; elsewhere XLA compiles longer than it saves
     )
     losses = []
     bar = tqdm(draw_batches(images, targets, options, rng), "train", options.iterations)
@@ -264,7 +264,7 @@ def evaluate(network, images, targets, options):
     with keras.device(DEVICES[options.device]):
         # Batch norm by its running averages, as in any use of a trained network.
         logits = network(images, training=False)
-        return float(compute_loss(logits, targets[..., None]))
+        return float(keras.ops.stop_gradient(compute_loss(logits, targets[..., None])))  # else PyTorch warns
 
 
 def test(network, names, images, targets, options):

@@ -228,7 +228,7 @@ def train(network, images, targets, options, rng):
     network.compile(
         optimizer,
         loss=lambda targets, logits: compute_loss(logits, targets),  # Keras passes the targets first
-        jit_compile=False,  # XLA would take longer to compile than it saves in a run of this length
+        jit_compile=BACKEND == "jax",  # else JAX runs step by step; elsewhere XLA compiles longer than it saves
     )
     losses = []
     bar = tqdm(draw_batches(images, targets, options, rng), "train", options.iterations)

@@ -507,7 +507,7 @@ def train(network, records, metrics, options):
     trainer.compile(
         optimizer,
         loss=lambda classes, logits: compute_loss(logits, classes, weights),  # Keras passes the targets first
-        jit_compile=False,  # XLA would take longer to compile than it saves in a run of this length
+        jit_compile=BACKEND == "jax",  # else JAX runs step by step; elsewhere XLA compiles longer than it saves
     )
     optimizer.build(network.trainable_variables)
     losses, validations = load_checkpoint(network, optimizer, options) if options.resume else ([], [])

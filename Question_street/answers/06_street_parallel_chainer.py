@@ -9,8 +9,8 @@ With --stream-buffering 0 mpirun shows the progress bar as it grows, else at its
 
 New here: LOST, LOSS, TIMEOUT, NUMBERS, CHOICES, VERSIONS, LOCAL, DEVICES, Stopped, Samples, draw_batches, AllReduce,
 BatchNorm, share_norm, build_network, compute_loss, weigh_batch, train, add_gradients, write_log, load_checkpoint,
-describe, validate, predict_records, stop, say, read_options, find_place, launch, tell, join, end_with_parent, gather,
-stop_all, prepare, agree, main, finish, __main__, __setup__, __setup_2__. All else is as in
+describe, validate, predict_records, stop, say, read_options, find_place, set_up, count_gpus, launch, tell, join,
+end_with_parent, gather, stop_all, prepare, agree, main, finish, __main__, __setup__, __setup_2__. All else is as in
 03_street_train_chainer.py.
 """
 
@@ -809,8 +809,14 @@ def set_up(options):
     chainer.config.dtype = np.dtype(FLOAT)
     if options.device == "cuda" and not chainer.backends.cuda.available:
         stop("--device cuda: Chainer sees no GPU: use --device cpu, or install a driver and CuPy")
-    if options.device == "auto":
-        options.device = "cuda" if chainer.backends.cuda.available else "cpu"
+    if options.device == "auto":  # each process of a machine takes a GPU of its own
+        number = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", options.processes))
+        options.device = "cuda" if count_gpus() >= number else "cpu"
+
+
+def count_gpus():
+    """Return how many GPUs CuPy sees."""
+    return chainer.backends.cuda.cupy.cuda.runtime.getDeviceCount() if chainer.backends.cuda.available else 0
 
 
 def launch(options):
@@ -875,11 +881,9 @@ def join(options):
     if MPI.COMM_WORLD.size != options.processes:
         stop(f"mpirun: {options.processes} processes, of which MPI sees {MPI.COMM_WORLD.size}: use its own mpirun")
     if options.device == "cuda":
-        number = chainer.backends.cuda.cupy.cuda.runtime.getDeviceCount()
-        if int(LOCAL) >= number:
-            stop(
-                f"--device cuda: {number} GPUs for {int(LOCAL) + 1} or more processes: start as many as there are GPUs"
-            )
+        number, local = count_gpus(), int(LOCAL)
+        if local >= number:
+            stop(f"--device cuda: {number} GPUs for {local + 1} or more processes: start as many as there are GPUs")
         chainer.get_device(DEVICES["cuda"]).use()
     chainer.global_config.comm = chainermn.create_communicator("pure_nccl" if options.device == "cuda" else "naive")
 

@@ -806,11 +806,11 @@ def set_up(options):
     gpus = tf.config.list_physical_devices("GPU")
     if options.device == "cuda" and not gpus:
         stop(f"--device cuda: Keras on {BACKEND} sees no GPU: use --device cpu, or install {BACKEND} for a GPU")
-    if options.device == "auto":
-        options.device = "cuda" if gpus else "cpu"
     addresses, own = read_cluster()
     ranks = [rank for rank, other in enumerate(addresses) if other.rpartition(":")[0] == own.rpartition(":")[0]]
     number = len(ranks) if own else options.processes
+    if options.device == "auto":
+        options.device = "cuda" if len(gpus) >= number else "cpu"
     if options.device == "cuda" and number > len(gpus):
         stop(f"--device cuda: {len(gpus)} GPUs for {number} processes: start as many as there are GPUs")
     place = ranks.index(options.rank) if own else 0

@@ -7,7 +7,7 @@ By itself it starts --processes of them on this machine. So do, on one machine o
 
 New here: LOST, LOSS, TIMEOUT, NUMBERS, CHOICES, VERSIONS, Stopped, make_batch, AllReduce, BatchNorm, share_norm,
 build_network, compute_loss, weigh_batch, train, add_gradients, write_log, load_checkpoint, describe, validate,
-predict_records, stop, say, find_place, read_options, launch, join, follow, give_up, find_patient_group, gather,
+predict_records, stop, say, find_place, read_options, set_up, launch, join, follow, give_up, find_patient_group, gather,
 stop_all, prepare, agree, main, finish, __main__, __setup__. All else is as in 03_street_train_pytorch.py.
 """
 
@@ -751,8 +751,9 @@ def set_up(options):
     torch.set_default_dtype(getattr(torch, FLOAT))
     if options.device == "cuda" and not torch.cuda.is_available():
         stop("--device cuda: PyTorch sees no GPU: use --device cpu, or install a driver and PyTorch's build for CUDA")
-    if options.device == "auto":
-        options.device = "cuda" if torch.cuda.is_available() else "cpu"
+    if options.device == "auto":  # each process of a machine takes a GPU of its own
+        number = int(os.environ.get("LOCAL_WORLD_SIZE", options.processes))
+        options.device = "cuda" if torch.cuda.device_count() >= number else "cpu"
 
 
 def launch(options):

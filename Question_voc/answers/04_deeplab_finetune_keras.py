@@ -666,7 +666,7 @@ def prepare(network, optimizer, options):
     trainer.compile(
         optimizer,
         loss=lambda masks, logits: compute_loss(logits, masks),  # Keras passes the targets first
-        jit_compile=False,  # XLA would take longer to compile than it saves in a run of this length
+        jit_compile=BACKEND == "jax",  # else JAX runs step by step; elsewhere XLA compiles longer than it saves
     )
     optimizer.build(trainer.trainable_variables)
     return trainer

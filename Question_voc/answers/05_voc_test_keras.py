@@ -624,7 +624,7 @@ def prepare(network, optimizer, options):
     trainer.compile(
         optimizer,
         loss=lambda masks, logits: compute_loss(logits, masks),  # Keras passes the targets first
-        jit_compile=False,  # XLA would take longer to compile than it saves in a run of this length
+        jit_compile=BACKEND == "jax",  # else JAX runs step by step; elsewhere XLA compiles longer than it saves
     )
     optimizer.build(trainer.trainable_variables)
     return trainer
@@ -691,7 +691,8 @@ def run(network, images, masks, training, dropout, options):
     factors = [to_tensor(array, options.device) for array in dropout] if training else (1, 1)
     with keras.device(DEVICES[options.device]):
         logits = network(to_tensor(images, options.device), dropout=factors, training=training)
-        losses = [float(cross_entropy(x, to_tensor(masks, options.device))) for x in logits]
+        losses = [cross_entropy(x, to_tensor(masks, options.device)) for x in logits]
+        losses = [float(keras.ops.stop_gradient(loss)) for loss in losses]  # else PyTorch warns
         return keras.ops.convert_to_numpy(keras.ops.argmax(logits[0], axis=3)), losses
 
 
