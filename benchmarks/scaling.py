@@ -70,8 +70,8 @@ COUNTS = {  # the default of an option, and its meaning
 }
 ASSUMPTIONS = {  # the default of an option, the least it may be, and its meaning
     "overlap": (0, 0, "part of the gradients' all-reduces that goes on beside backward"),
-    "gpu-factor": (100, 1e-3, "how many times as fast as one thread here a GPU computes: assumed, not measured"),
-    "gpu-least": (5, 0, "ms that a step computes at least, as kernels start one by one: assumed, not measured"),
+    "gpu-factor": (280, 1e-3, "how many times as fast as one thread here a GPU computes: see On a GPU in README.md"),
+    "gpu-least": (7.8, 0, "ms that a step computes at least, as kernels start one by one: see On a GPU in README.md"),
     "gpu-start": (6.6, 0, "us that an all-reduce takes to begin: in NCCL's src/graph/tuning.cc, Ring, LL"),
     "gpu-latency": (0.6, 0, "us of a hop by NVLink: in the same file, Ring, LL"),
     "gpu-bandwidth": (450, 1e-3, "GB/s by NVLink, one way: half of the 900 in the H100's data sheet"),

@@ -305,6 +305,40 @@ def test_training_begins_with_the_weights_that_are_given(voc, weights, tmp_path,
     assert len(list((tmp_path / "pictures").iterdir())) == 1 and not list(tmp_path.glob("*.checkpoint"))
 
 
+def test_mixed_precision_computes_in_bfloat16_and_keeps_the_weights_in_float32(voc, weights, tmp_path, monkeypatch):
+    compute_loss, losses, types = FINETUNE.compute_loss, {}, set()
+
+    def note(logits, masks):
+        types.update(each.dtype for each in logits)
+        return compute_loss(logits, masks)
+
+    monkeypatch.setattr(FINETUNE, "compute_loss", note)
+    arguments = [
+        "--weights",
+        weights,
+        "--heads",
+        "kept",
+        "--lr",
+        1e-4,
+        "--iterations",
+        2,
+        *SMALL,
+        "--data",
+        voc,
+        "--pictures",
+        0,
+    ]
+    for mixed in (False, True):
+        monkeypatch.setattr(FINETUNE, "MIXED", mixed)
+        types.clear()
+        run_main(FINETUNE, monkeypatch, *arguments, "--out", tmp_path / str(mixed))
+        assert types == {torch.bfloat16 if mixed else torch.float32}
+        losses[mixed] = np.loadtxt(tmp_path / str(mixed) / "loss.csv", delimiter=",", skiprows=1)[:, 1]
+    entries = torch.load(tmp_path / "True" / "finetuned.pth", weights_only=True)
+    assert {entry.dtype for entry in entries.values()} == {torch.float32, torch.int64}
+    assert (losses[True] != losses[False]).all() and np.allclose(losses[True], losses[False], rtol=0.02)
+
+
 # ---- going on after a kill ----
 
 # In the child, before the answer: kill it at the n-th checkpoint, before it has its name, or some time afterwards.
