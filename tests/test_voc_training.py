@@ -306,6 +306,7 @@ def test_training_begins_with_the_weights_that_are_given(voc, weights, tmp_path,
 
 
 def test_mixed_precision_computes_in_bfloat16_and_keeps_the_weights_in_float32(voc, weights, tmp_path, monkeypatch):
+    assert not FINETUNE.MIXED  # or its curve would not be that of the others
     compute_loss, losses, types = FINETUNE.compute_loss, {}, set()
 
     def note(logits, masks):
