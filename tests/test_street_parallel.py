@@ -546,3 +546,13 @@ def test_a_gpu_is_taken_where_each_process_has_its_own(framework):
     ]
     result = run_python("-c", "\n".join(lines), cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "tools")})
     assert result.stdout.split() == ["cuda", "cuda", "cpu"], result.stderr
+
+
+def test_the_benchmark_of_the_traps_can_plant_each():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import parallel_traps
+
+    texts = {trap: parallel_traps.plant(trap) for trap in parallel_traps.TRAPS}
+    assert len(set(texts.values())) == len(texts) - 1  # own_norm is an option alone
+    for trap, text in texts.items():
+        compile(text, trap, "exec")

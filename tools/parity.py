@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from exercises import FRAMEWORKS, answer_path, find_exercise, read_exercises
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -108,7 +109,12 @@ def main():
             stop(f"--exercises: {exercise.name} trains no network of its own: leave it out")
 
     console, largest, failed = Console(), {}, False
-    table = Table("exercise", "iterations", *(f"{a} - {b}" for a, b in itertools.combinations(frameworks, 2)))
+    letters = {name: FRAMEWORKS[name][0] for name in frameworks}  # whole names would not fit into 80 columns
+    pairs = (f"{letters[one]} - {letters[other]}" for one, other in itertools.combinations(frameworks, 2))
+    meanings = ", ".join(f"{letter} {FRAMEWORKS[name]}" for name, letter in letters.items()) + ", ! too far apart"
+    table = Table("exercise", "steps", *pairs, box=SIMPLE_HEAD, padding=0, pad_edge=False, caption=meanings)
+    for column in table.columns:
+        column.no_wrap = True
     for exercise in chosen:
         losses = {}
         for framework in frameworks:
@@ -116,7 +122,7 @@ def main():
             losses[framework] = train(exercise, framework, options.iterations)
         differences, steps = compare(losses), len(losses[frameworks[0]])
         bound = BOUNDS["short" if steps <= SHORT else "long"]
-        cells = [f"{value:.1e}" + (" !" if value > bound else "") for value in differences.values()]
+        cells = [f"{value:.1e}" + "!" * (value > bound) for value in differences.values()]
         table.add_row(exercise.name, str(steps), *cells)
         console.print(f"{exercise.name}, {steps} iterations: at most {max(differences.values()):.1e}", highlight=False)
         largest[exercise.name] = max(differences.values())
