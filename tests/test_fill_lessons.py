@@ -328,6 +328,42 @@ def test_a_page_of_an_exercise_has_the_numbers_and_links_of_its_subject(reposito
     assert "600 イテレーション" in text and "(../../Question_semaseg/answers/04_apple_keras.py)" in text
 
 
+PAGE = """# 1. old
+
+## Your task and more
+
+1. Read [the recipe](../README.md#the-recipe), [the paper](https://arxiv.org/abs/1) and [the hints](#hints).
+
+![a figure](../assets/a.svg)
+
+### Below
+
+```
+# no heading
+[no link](../a.md)
+<!-- no marker -->
+```
+
+## Hints
+
+none
+"""
+
+
+def test_a_section_of_a_page_stands_in_the_lesson_with_its_links(fill, repository):
+    page = repository / "Question_semaseg/lesson/01_old.md"
+    page.parent.mkdir()
+    page.write_text(PAGE)
+    text = fill("section lesson/01_old.md Your task and more")
+    wanted = PAGE[PAGE.index("1. Read") : PAGE.index("\n\n## Hints")]
+    wanted = wanted.replace("../README.md#the", "#the").replace("(#hints", "(lesson/01_old.md#hints")
+    assert text == wanted.replace("../assets", "assets")
+    assert fill("section lesson/01_old.md Below").startswith("```\n# no heading")
+    assert fill("section lesson/01_old.md Hints") == "none"
+    page.write_text(PAGE + "\n[the hints](#hints)\n")
+    assert fill("section 01_old.md Hints", "lesson/02_new.md").endswith("[the hints](01_old.md#hints)")
+
+
 def test_results_leave_out_what_an_exercise_has_not(fill):
     rows = [row.split(" | ")[0] for row in fill("results lemon").splitlines()[2:]]
     assert rows == ["| loss, first iteration", "| seconds, whole run"]
@@ -497,6 +533,9 @@ def test_a_marker_in_a_block_of_code_is_an_example(repository, run):
         (["<!-- new apple_pytorch -->", "<!-- end -->"], 1, "nothing in 04_apple_pytorch.py is new"),
         (["<!-- exercises -->", "<!-- end -->"], 1, "'exercises' is not how"),
         (["<!-- exercises voc -->", "<!-- end -->"], 1, "voc: no such subject: give one of semaseg, digits"),
+        (["<!-- section no.md Task -->", "<!-- end -->"], 1, "there is no no.md"),
+        (["<!-- section README.md Task -->", "<!-- end -->"], 1, "README.md has no heading 'Task'"),
+        (["<!-- section README.md A -->", "<!-- end -->", "# A", "<!-- new a -->"], 1, "README.md:4 is a marker"),
         (["<!-- results apple parts lemon -->", "<!-- end -->"], 1, "'results apple parts lemon' is not how"),
         (["<!-- results pear -->", "<!-- end -->"], 1, "pear: no such exercise"),
         (["<!-- results new -->", "<!-- end -->"], 1, "results.json has no new"),

@@ -13,6 +13,7 @@ named with or without its number: 02_bin_loss_pytorch or bin_loss_pytorch.
     <!-- results -->                                                  what those to every exercise reached
     <!-- spread -->                                                   what some reached with other seeds
     <!-- measured losses -->                                          what a benchmark wrote to assets/losses.json
+    <!-- section lesson/07_nearest.md Your task -->                   what stands under a heading of another page
 
     python tools/fill_lessons.py           write them: in README.md and the like at the root, in Dataset/, Question_*/,
                                            Question_*/lesson/ and benchmarks/; Japanese labels in *.ja.md
@@ -42,6 +43,8 @@ from results import CLASSES, REPOSITORY, RESULTS, read_results
 
 FILES = ("[!.]*.md", "Dataset/[!.]*.md", "Question_*/[!.]*.md", "Question_*/lesson/[!.]*.md", "benchmarks/[!.]*.md")
 MARKER = re.compile(r"(?P<indent>\s*)<!--(?P<words>.*)-->\s*\Z")
+HEADING = re.compile(r"(?P<level>#+) (?P<text>.*)")
+LINK = re.compile(r"(?<=\]\()(?!\w+:)[^()\s]+(?=\))")  # the target of a relative link
 FENCE = re.compile(r"\s*(?P<fence>`{3,}(?=[^`]*\Z)|~{3,})")
 ENGLISH = {
     "language": "en",  # the key of exercises.toml for what the learner builds
@@ -446,6 +449,35 @@ def show_measured(place, labels, name):
     return show_table([labels.get(name, name), *(labels.get(column, column) for column in columns)], rows)
 
 
+def show_section(place, labels, page, *words):
+    """Return what stands under a heading of a page, to the next that is not below it, its links as from this place."""
+    path, heading = Path(os.path.normpath(place.page.parent / page)), " ".join(words)
+    if not path.is_file():
+        raise WrongMarker(f"there is no {page}: name a page, from the folder of this one")
+    section, level, fence = None, None, None
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        is_text, fence = not fence, follow_fence(fence, line)
+        match = HEADING.match(line) if is_text else None
+        if match and section is not None and match["level"] <= level:
+            break
+        if section is not None:
+            if is_text and read_marker(line) is not None:
+                raise WrongMarker(f"{page}:{number} is a marker in {heading!r}: it cannot stand in two files")
+            section.append(LINK.sub(lambda link: move_link(link[0], path, place.page), line) if is_text else line)
+        elif match and match["text"] == heading:
+            section, level = [], match["level"]
+    if section is None:
+        raise WrongMarker(f"{page} has no heading {heading!r}: name one that it has")
+    return "\n".join(section).strip("\n")
+
+
+def move_link(target, page, other):
+    """Return the target of a relative link in a page as it must be in another."""
+    name, mark, heading = target.partition("#")
+    path = Path(os.path.normpath(page.parent / name)) if name else page
+    return ("" if mark and path == other else Path(os.path.relpath(path, other.parent)).as_posix()) + mark + heading
+
+
 def show_table(header, rows):
     """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
@@ -460,6 +492,7 @@ KINDS = {
     "results": show_results,
     "spread": show_spread,
     "measured": show_measured,
+    "section": show_section,
 }
 
 
@@ -467,6 +500,14 @@ def read_marker(line):
     """Return the words of a marker, None where the line is none."""
     match = MARKER.match(line)
     return match and match["words"].split()
+
+
+def follow_fence(fence, line):
+    """Return the fence of the block of code that goes on below a line, None outside of one; fence is that above it."""
+    mark = FENCE.match(line)
+    if fence:
+        return None if mark and mark["fence"].startswith(fence) and line.strip() == mark["fence"] else fence
+    return mark and mark["fence"]
 
 
 def show_region(place, words, labels):
@@ -501,12 +542,8 @@ def fill(path, repository):
         if number < done:
             continue
         filled.append(line)
-        mark = FENCE.match(line)
-        if fence:  # a marker in a block of code is an example
-            fence = None if mark and mark["fence"].startswith(fence) and line.strip() == mark["fence"] else fence
-            continue
-        fence = mark and mark["fence"]
-        words = read_marker(line)
+        is_text, fence = not fence, follow_fence(fence, line)
+        words = read_marker(line) if is_text else None  # a marker in a block of code is an example
         if words is None:
             continue
         try:
