@@ -32,7 +32,8 @@ PAIRS = [(folder / "README.md", folder / "README.ja.md") for folder in (ROOT, *s
 # In the newer subjects each exercise has a page of its own.
 PAGED = [exercise for exercise in read_exercises() if (answer_path(exercise, "pytorch").parents[1] / "lesson").is_dir()]
 LESSON_PAGES = {each.name: answer_path(each, "pytorch").parents[1] / "lesson" / f"{each.stem}.md" for each in PAGED}
-PAIRS += [(path, path.with_suffix(".ja.md")) for path in LESSON_PAGES.values()]
+ENGLISH_PAGES = sorted(path for path in ROOT.glob("Question_*/lesson/*.md") if not path.name.endswith(".ja.md"))
+PAIRS += [(path, path.with_suffix(".ja.md")) for path in ENGLISH_PAGES]
 
 
 def list_files():
@@ -470,10 +471,14 @@ def test_a_lesson_names_nothing_that_is_gone(path):
     assert [name for name in GONE if re.search(rf"(?<![\w-]){re.escape(name)}\b", text)] == []
 
 
+NETWORKS = ("CNN without dropout", "Chebyshev of order 3, 4 x 26")  # whose time and memory are compared
+
+
 @pytest.mark.parametrize("name", ["README.md", "README.ja.md"])
 def test_numbers_of_graphs_in_the_text_are_those_measured(name):
     """Tables of regions are filled in; what the text around them says is typed."""
-    text = (ROOT / "Question_digits" / name).read_text("utf-8")
+    lesson = ROOT / "Question_digits"
+    text = LESSON_PAGES["grid_graph"].with_suffix(name.removeprefix("README")).read_text("utf-8")
     assets = ROOT / "Question_digits/assets"
     measured = json.loads((assets / "sparse.json").read_text("utf-8"))
     for side, ways in measured["sides"].items():
@@ -483,20 +488,34 @@ def test_numbers_of_graphs_in_the_text_are_those_measured(name):
             assert way["milliseconds"] is None or f" {way['milliseconds']:.2f} |" in row
     for exponent in (measured["exponents"][f"{way} milliseconds"] for way in ("dense", "sparse")):
         assert f"{exponent:.2f}" in text
+    text = LESSON_PAGES["graph_conv"].with_suffix(name.removeprefix("README")).read_text("utf-8")
     runs = json.loads((assets / "graph_against_cnn.json").read_text("utf-8"))
     means = {
         network: {key: statistics.mean(run[key] for run in entry["runs"].values()) for key in entry["runs"]["0"]}
         for network, entry in runs.items()
     }
-    start, end = (text.index(mark) for mark in ("<!-- measured graph_against_cnn -->", "assets/isotropic.svg"))
+    start, end = (text.index(mark) for mark in ("<!-- measured graph_against_cnn -->", "assets/isotropic"))
     prose = text[text.index("<!-- end -->", start) : end]
     for mean in means.values():
         assert f"{mean['mean_digit_iou']:.3f}" in prose
-    cnn, graph = (means[network] for network in ("CNN without dropout", "Chebyshev of order 3, 4 x 26"))
+    cnn, graph = (means[network] for network in NETWORKS)
     for key in ("milliseconds_per_iteration", "peak_memory_mb"):
         assert f"{cnn[key]:.0f}" in prose and f"{graph[key]:.0f}" in prose
     times = [mean["milliseconds_per_iteration"] for mean in (graph, cnn)]
     assert f"{times[0] / times[1]:.1f}" in prose
+    glance = split_sections(lesson / name)["graph_conv"]
+    best = [means[network]["mean_digit_iou"] for network in (*NETWORKS, "Kipf and Welling, 8 x 29")]
+    assert {f"{number:.3f}" for number in best} | {f"{times[0] / times[1]:.1f}"} <= set(find_numbers(glance))
+
+
+@pytest.mark.parametrize("exercise", ["digits_cnn", "graph_conv"])
+@pytest.mark.parametrize("language", [".md", ".ja.md"])
+def test_the_first_losses_among_the_checkpoints_are_those_of_the_answers(exercise, language):
+    measured = json.loads((ROOT / "Question_digits/assets/results.json").read_text("utf-8"))["answers"]
+    losses = {f"{loss:.3f}" for loss in measured[f"{exercise}_pytorch"]["fingerprint"]["losses"]}
+    text = LESSON_PAGES[exercise].with_suffix(language).read_text("utf-8")
+    points = re.split(r"^- ", text[text.rindex("<!-- results") :], flags=re.MULTILINE)
+    assert any(losses <= set(find_numbers(point)) for point in points[1:])
 
 
 # Commands

@@ -21,9 +21,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch.nn import functional
 
 OF_RUNS = ("sigmoid", "loss_curves", "augmentation")  # what others cannot draw without outputs/lesson/
-OF_SOLVERS = ("spectral",)  # to one eigenvalue belong many eigenvectors, and each processor may find another
-TRANSLATED = (schematics_voc, schematics_street)  # those that draw each figure in Japanese, too
-MODULES = (schematics, schematics_graph, *TRANSLATED)
+OF_SOLVERS = (
+    "spectral",
+    "spectral.ja",
+)  # to one eigenvalue belong many eigenvectors, and each processor may find another
+TRANSLATED = (schematics_graph, schematics_voc, schematics_street)  # those that draw each figure in Japanese, too
+MODULES = (schematics, *TRANSLATED)
 SUBJECTS = {name: subject for subject in MODULES for name in subject.FIGURES}
 FRAMEWORKS = list(schematics.FRAMEWORKS)
 
