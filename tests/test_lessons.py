@@ -29,10 +29,10 @@ from exercises import answer_path, load_answer, read_exercises, read_subjects
 from markdown_it import MarkdownIt
 
 PAIRS = [(folder / "README.md", folder / "README.ja.md") for folder in (ROOT, *sorted(ROOT.glob("Question_*")))]
-# In the newer subjects each exercise has a page of its own.
+# Each exercise has a page of its own, and what concerns several has one too.
 PAGED = [exercise for exercise in read_exercises() if (answer_path(exercise, "pytorch").parents[1] / "lesson").is_dir()]
 LESSON_PAGES = {each.name: answer_path(each, "pytorch").parents[1] / "lesson" / f"{each.stem}.md" for each in PAGED}
-ENGLISH_PAGES = sorted(path for path in ROOT.glob("Question_*/lesson/*.md") if not path.name.endswith(".ja.md"))
+ENGLISH_PAGES = [path for path in sorted(ROOT.glob("Question_*/lesson/[!.]*.md")) if not path.name.endswith(".ja.md")]
 PAIRS += [(path, path.with_suffix(".ja.md")) for path in ENGLISH_PAGES]
 
 
@@ -116,6 +116,7 @@ def test_there_are_pages():
     assert {path for pair in PAIRS for path in pair} <= set(PAGES) and len(PAIRS) >= 2
     assert {ROOT / "CONTRIBUTING.md", ROOT / "Dataset/README.md", ROOT / "benchmarks/README.md"} <= set(PAGES)
     assert {path for path in PAGES if path.parent.name == "lesson"} <= {path for pair in PAIRS for path in pair}
+    assert set(LESSON_PAGES.values()) <= set(PAGES)
 
 
 # Links
