@@ -27,6 +27,7 @@ Status 2, and nothing written, where a marker is wrong.
 import argparse
 import ast
 import difflib
+import functools
 import inspect
 import json
 import os
@@ -214,7 +215,7 @@ def read_text(path):
 def find_source(answer, name):
     """Return a function, class, constant or Class.method with decorators and comments above; None if there is none."""
     lines = read_text(answer).splitlines()
-    body = ast.parse("\n".join(lines), filename=str(answer)).body
+    body = parse("\n".join(lines), str(answer))
     for part in name.split("."):
         node = next((node for node in body if part in list_names(node)), None)
         if node is None:
@@ -224,6 +225,12 @@ def find_source(answer, name):
     while first and lines[first - 1].startswith("#"):  # comments above it belong to it
         first -= 1
     return textwrap.dedent("\n".join(lines[first : node.end_lineno]))
+
+
+@functools.cache
+def parse(text, name):
+    """Return the statements of an answer, of which a page shows many a piece."""
+    return ast.parse(text, filename=name).body
 
 
 def list_names(node):
