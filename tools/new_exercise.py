@@ -1,11 +1,13 @@
-"""Make the skeleton of a new exercise: four answers that run and pass tools/copies.py, and an entry in exercises.toml.
+"""Make the skeleton of a new exercise: four answers that run and pass tools/copies.py, an entry in exercises.toml, and
+its place in the lesson in both languages.
 
     python tools/new_exercise.py attention --subject semaseg --from concat \\
         --en "a skip connection that is weighted by attention" --ja "注意機構で重みを付けたスキップ接続"
 
 The exercise is the last of its subject. Its answers are those of the exercise that it starts from, but for their
 docstrings: they name Network new (build_network where there is no Network, and main where there is no network), whose
-first line is now what --en says. What is left to do is printed.
+first line is now what --en says. The exercise gets a page in lesson/, which the page before it links to, and a section
+in README.md, both with the headings and links that all have. What is left to do is printed.
 """
 
 import argparse
@@ -14,7 +16,6 @@ import json
 import re
 import sys
 import textwrap
-from pathlib import Path
 
 from exercises import (
     EXERCISES,
@@ -28,6 +29,86 @@ from exercises import (
 )
 
 WIDTH = 120  # columns of a line
+PAGE = """# {number}. {name}{colon}{builds}
+
+{before} · {glance}
+
+{answers}{colon}
+{links}
+
+## {idea}
+
+## {task}
+
+1. {start}
+
+## {hints}
+
+## {traps}
+
+## {changed}
+
+{changes}
+
+## {expected}
+
+## {next}
+
+## {five}
+"""
+SECTION = """## {number}. {name}{colon}{builds}
+
+**{why}**
+
+**{task}**
+
+<!-- section lesson/{page} {task} -->
+<!-- end -->
+
+**{the_page}{colon_in_bold}** [lesson/{page}](lesson/{page}){full_stop}**{answers}{colon_in_bold}**
+{links}
+
+"""
+ENGLISH = {
+    "suffix": ".md",
+    "colon": ": ",
+    "colon_in_bold": ":",
+    "full_stop": ". ",
+    "glance": "[the lesson at a glance](../README.md)",
+    "forward": "next: ",
+    "answers": "Answers",
+    "idea": "The idea",
+    "task": "Your task",
+    "start": "Start from `{}`.",
+    "hints": "Hints",
+    "traps": "Traps",
+    "changed": "What changed",
+    "expected": "Expected result",
+    "next": "Try next",
+    "five": "In five lines",
+    "why": "Why.",
+    "the_page": "The page",
+}
+JAPANESE = {
+    "suffix": ".ja.md",
+    "colon": "：",
+    "colon_in_bold": "：",
+    "full_stop": "。",
+    "glance": "[レッスンの一覧](../README.ja.md)",
+    "forward": "次：",
+    "answers": "答え",
+    "idea": "考え方",
+    "task": "課題",
+    "start": "`{}` から始めます。",
+    "hints": "ヒント",
+    "traps": "つまずきやすいところ",
+    "changed": "変わったところ",
+    "expected": "期待される結果",
+    "next": "次に試すこと",
+    "five": "五行でまとめると",
+    "why": "ねらい。",
+    "the_page": "この問題のページ",
+}
 
 
 def stop(message):
@@ -86,6 +167,53 @@ def make_answer(text, exercise, framework, number, options):
         lines[old.lineno - 1 : old.end_lineno] = [new_line, *more]
     lines[: body[0].end_lineno] = docstring
     return "\n".join(lines) + "\n"
+
+
+def add_to_lesson(answers, number, options):
+    """Return {path: text} of the new pages of the lesson, and of the files that lead to them.
+
+    answers is {path: text} of the new answers.
+    """
+    folder = REPOSITORY / options.subject.folder
+    (last,) = (each for each in read_exercises() if (each.subject, each.number) == (options.subject.name, number - 1))
+    changes = []
+    for framework, text in zip(FRAMEWORKS, answers.values(), strict=True):
+        piece = re.search(r"New here: (\w+)", text)[1]
+        marker = f"diff {options.base.name}_{framework} {options.name}_{framework} {piece}"
+        changes.append(f"**{FRAMEWORKS[framework]}**\n\n<!-- {marker} -->\n<!-- end -->")
+    files = {}
+    for words, builds in ((ENGLISH, options.en), (JAPANESE, options.ja)):
+        page, before = (f"{stem}{words['suffix']}" for stem in (f"{number:02}_{options.name}", last.stem))
+        words = words | {"number": number, "name": options.name, "builds": builds, "page": page}
+        words |= {"start": words["start"].format(options.base.name), "changes": "\n\n".join(changes)}
+        words |= {"before": f"[{last.number}. {last.name}]({before})"}
+        files[folder / "lesson" / page] = PAGE.format(**words, links=link_answers(answers, "../answers"))
+        path = folder / "lesson" / before
+        # The first paragraph of a page leads to its neighbours.
+        title, ways, rest = path.read_text(encoding="utf-8").split("\n\n", 2)
+        files[path] = f"{title}\n\n{ways} · {words['forward']}[{number}. {options.name}]({page})\n\n{rest}"
+        path = folder / f"README{words['suffix']}"
+        section = SECTION.format(**words, links=link_answers(answers, "answers"))
+        files[path] = add_section(path.read_text(encoding="utf-8"), section)
+    return files
+
+
+def link_answers(paths, folder):
+    """Return links to the answers in a folder, on two lines."""
+    pairs = zip(FRAMEWORKS.values(), paths, strict=True)
+    first, second, *others = (f"[{framework}]({folder}/{path.name})" for framework, path in pairs)
+    return f"{first} · {second} ·\n{' · '.join(others)}"
+
+
+def add_section(text, section):
+    """Return the text of a lesson with a section after those of its exercises."""
+    lines = text.splitlines(keepends=True)
+    last = max(i for i, line in enumerate(lines) if re.match(r"## \d+\. ", line))
+    after = re.compile(r"## |\[[^]]+\]: ")  # a chapter, or where links lead
+    end = next((i for i in range(last + 1, len(lines)) if after.match(lines[i])), None)
+    if end is None:
+        return f"{text}\n{section.rstrip()}\n"
+    return "".join([*lines[:end], section, *lines[end:]])
 
 
 def add_entry(text, exercise, number, options):
@@ -152,23 +280,21 @@ def main():
             if path.exists():
                 stop(f"{path.name}: there is such a file: remove it, or give another name")
             files[path] = make_answer(text, exercise, framework, number, options)
+        files |= add_to_lesson(files, number, options)
         files[EXERCISES] = add_entry(EXERCISES.read_text(encoding="utf-8"), exercise, number, options)
         write_all(files)
     except (OSError, ValueError, SyntaxError) as error:
         stop(error)
     print(f"Exercise {number}, {options.name}, is now as {exercise.name}:")
     print(*(f"  {path.relative_to(REPOSITORY).as_posix()}" for path in files), sep="\n")
-    lesson = Path(options.subject.folder, "README.md")
-    texts = f"its section in {lesson} and {lesson.with_suffix('.ja.md')}"
-    if (REPOSITORY / options.subject.folder / "lesson").is_dir():
-        texts += f", and its page\n     lesson/{number:02}_{options.name}.md and .ja.md there"
     print(f"""What is left to do:
   1. Write what is new in the four answers, and name it after "New here" in their docstrings: tools/copies.py tells
      where the two do not agree.
   2. In exercises.toml, correct what is copied from {exercise.name}: parameters, sizes and options.
-  3. Write {texts}.
-  4. make lesson-figures EXERCISE={options.name}
-  5. make test""")
+  3. Write its page in lesson/ and its section in README.md, in both languages, and name it in their lists of contents.
+  4. make format
+  5. make lesson-figures EXERCISE={options.name}
+  6. make test""")
 
 
 if __name__ == "__main__":
