@@ -435,6 +435,29 @@ def test_what_is_typed_about_the_bundled_newts_is_so(path):
 
 
 @by_language
+def test_what_is_typed_about_a_network_that_has_learnt_nothing_is_so(path):
+    """What it costs to answer the shares of the classes everywhere, and what all background is worth."""
+    for name, tested in (("bin_loss", "bin_test"), ("semaseg_loss", "semaseg_test")):
+        train, test = (read_newts(name.replace("loss", "dataset"), part).ravel() for part in ("train", "test"))
+        shares, (background, *others) = (np.bincount(targets) / targets.size for targets in (train, test))
+        assert f"{-(shares * np.log(shares)).sum():.3f}" in find_numbers(read_exercise(path, name))
+        numbers = find_numbers(read_exercise(path, tested))
+        assert {f"{background:.3f}", f"{background / (1 + len(others)):.3f}"} <= set(numbers)
+
+
+@by_language
+def test_the_first_losses_among_the_checkpoints_are_those_measured(path):
+    measured = json.loads((ROOT / "Question_semaseg/assets/results.json").read_text("utf-8"))["answers"]
+    same = {"bin_test": "bin_loss", "semaseg_test": "semaseg_loss"}  # the same network, which trains in the same way
+    for exercise in dict.fromkeys(name.rpartition("_")[0] for name in measured):
+        text = read_exercise(path, same.get(exercise, exercise))
+        numbers = find_numbers(text[max(text.rfind("Checkpoints:"), text.rfind("確かめること：")) :])
+        assert {f"{measured[f'{exercise}_{name}']['first_loss']:.3f}" for name in fill_lessons.FRAMEWORKS} <= set(
+            numbers
+        )
+
+
+@by_language
 def test_what_is_typed_about_poolings_is_so(path):
     """How far a logit sees with two and three poolings, and that the sizes are multiples of 2 to the power of them."""
     import torch

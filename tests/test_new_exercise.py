@@ -2,11 +2,15 @@
 
 import csv
 import json
+import re
 import shutil
+from pathlib import Path
 
+import fill_lessons
 import pytest
 from conftest import ROOT, run_python
 from exercises import FRAMEWORKS, answer_path, find_exercise, find_subject, read_exercises
+from test_lessons import find_broken_links, read_page
 
 ENGLISH = "a skip connection that is weighted by attention"
 JAPANESE = "注意機構で重みを付けたスキップ接続"
@@ -17,8 +21,15 @@ def copy_repository(folder):
     shutil.copytree(ROOT / "tools", folder / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     for path in ROOT.glob("Question_*/answers"):
         shutil.copytree(path, folder / path.relative_to(ROOT), ignore=shutil.ignore_patterns("__pycache__"))
+    for path in list_lessons():
+        (folder / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path.relative_to(ROOT))
     shutil.copy(ROOT / "exercises.toml", folder)
     return folder
+
+
+def list_lessons():
+    return [path for name in ("README*.md", "lesson/*.md") for path in ROOT.glob(f"Question_*/{name}")]
 
 
 def add(repository, name, subject, base, english=ENGLISH, japanese=JAPANESE):
@@ -38,15 +49,22 @@ def attention(tmp_path_factory):
     return repository, add(repository, "attention", "semaseg", "concat")
 
 
-def test_it_writes_four_answers_and_an_entry(attention):
+def test_it_writes_four_answers_two_pages_and_an_entry(attention):
     repository, result = attention
     assert result.returncode == 0 and not result.stderr
     stem = f"{1 + max(each.number for each in read_exercises() if each.subject == 'semaseg'):02}_attention"
     new = {path.as_posix() for path in read_all(repository).keys() - {path.relative_to(ROOT) for path in list_own()}}
-    assert new == {f"Question_semaseg/answers/{stem}_{framework}.py" for framework in FRAMEWORKS}
+    pages = {f"Question_semaseg/lesson/{stem}{suffix}" for suffix in (".md", ".ja.md")}
+    assert new == pages | {f"Question_semaseg/answers/{stem}_{framework}.py" for framework in FRAMEWORKS}
     for path in new:
         assert path in result.stdout
-    for left in ("README.ja.md", "make lesson-figures EXERCISE=attention", "make test", "exercises.toml"):
+    for left in (
+        "README.ja.md",
+        "make lesson-figures EXERCISE=attention",
+        "make format",
+        "make test",
+        "exercises.toml",
+    ):
         assert left in result.stdout
     old, text = (folder.joinpath("exercises.toml").read_text("utf-8") for folder in (ROOT, repository))
     assert [line for line in text.splitlines() if line.startswith("#")] == [
@@ -65,7 +83,37 @@ def test_it_writes_four_answers_and_an_entry(attention):
 def list_own():
     """Return the files of the repository that copy_repository copies."""
     folders = [ROOT / "tools", *ROOT.glob("Question_*/answers")]
-    return [path for folder in folders for path in folder.rglob("*")] + [ROOT / "exercises.toml"]
+    return [path for folder in folders for path in folder.rglob("*")] + [ROOT / "exercises.toml", *list_lessons()]
+
+
+@pytest.mark.parametrize("suffix", [".md", ".ja.md"])
+def test_the_lesson_leads_to_the_new_page_and_keeps_all_else(attention, suffix):
+    repository, lesson = attention[0], Path("Question_semaseg")
+    *_, last = (each for each in read_exercises() if each.subject == "semaseg")
+    stem = f"{last.number + 1:02}_attention"
+    old, new = (folder.joinpath(lesson, f"README{suffix}").read_text("utf-8") for folder in (ROOT, repository))
+    section = re.search(rf"^## {last.number + 1}\. attention.*?(?=^## )", new, re.MULTILINE | re.DOTALL)[0]
+    assert new.replace(section, "") == old and old.index(f"## {last.number}. ") < new.index(section)
+    assert f"(lesson/{stem}{suffix})" in section
+    assert all(f"(answers/{stem}_{framework}.py)" in section for framework in FRAMEWORKS)
+    before = lesson / f"lesson/{last.stem}{suffix}"
+    old, new = (folder.joinpath(before).read_text("utf-8").splitlines() for folder in (ROOT, repository))
+    (changed,) = (line for line in new if line not in old)
+    assert changed.endswith(f"[{last.number + 1}. attention]({stem}{suffix})")
+
+
+@pytest.mark.parametrize("suffix", [".md", ".ja.md"])
+def test_the_new_page_has_the_headings_of_all_and_shows_what_changed(attention, suffix):
+    *_, last = (each for each in read_exercises() if each.subject == "semaseg")
+    folder = attention[0] / "Question_semaseg/lesson"
+    path = folder / f"{last.number + 1:02}_attention{suffix}"
+    text, stale, waiting = fill_lessons.fill(path, attention[0])
+    assert text.count("```diff") == len(stale) == len(FRAMEWORKS) and waiting == []
+    assert ("Start from `concat`." if suffix == ".md" else "`concat` から始めます。") in text
+    page, base = (read_page(each) for each in (path, folder / f"{last.stem}{suffix}"))
+    headings, wanted = ([text for level, text, _ in each.headings if level == 2] for each in (page, base))
+    assert headings == [each for each in wanted if each not in ("The recipe", "学習のレシピ")]
+    assert find_broken_links(page, list(attention[0].rglob("*"))) == []
 
 
 def test_it_passes_copies_and_ruff(attention):
@@ -120,13 +168,14 @@ def test_what_is_written_in_it_stays(attention, tmp_path):
 
 def test_every_exercise_can_be_started_from(tmp_path):
     repository = copy_repository(tmp_path)
-    for subject in ("voc", "street"):  # where each exercise has a page of its own
-        (repository / f"Question_{subject}/lesson").mkdir()
     for exercise in read_exercises():
         result = add(repository, f"{exercise.name}_2", exercise.subject, exercise.name, f"a second {exercise.name}")
         assert result.returncode == 0, result.stderr
-        assert ("lesson/" in result.stdout) == (exercise.subject in ("voc", "street"))
-    assert "lesson/12_street_parallel_2.md and .ja.md" in result.stdout
+    assert "Question_street/lesson/12_street_parallel_2.ja.md" in result.stdout
+    # A page that was made leads on to the next one that is made.
+    assert "(12_street_parallel_2.md)" in (repository / "Question_street/lesson/11_street_inference_2.md").read_text()
+    sections = re.findall(r"^## (\d+)\. ", (repository / "Question_voc/README.md").read_text("utf-8"), re.MULTILINE)
+    assert sections == [str(number) for number in range(1, 11)]
     result = run_python("tools/copies.py", cwd=repository)
     assert (result.returncode, result.stdout) == (0, "")
     assert (repository / "exercises.toml").read_text("utf-8").count("\niterations = 300") == 4

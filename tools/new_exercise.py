@@ -33,7 +33,7 @@ PAGE = """# {number}. {name}{colon}{builds}
 
 {before} · {glance}
 
-{answers}{colon}
+{why_is}{answers}{colon_in_bold}
 {links}
 
 ## {idea}
@@ -76,6 +76,7 @@ ENGLISH = {
     "full_stop": ". ",
     "glance": "[the lesson at a glance](../README.md)",
     "forward": "next: ",
+    "why_is": "Why you build it is in [the lesson](../README.md). ",
     "answers": "Answers",
     "idea": "The idea",
     "task": "Your task",
@@ -96,6 +97,7 @@ JAPANESE = {
     "full_stop": "。",
     "glance": "[レッスンの一覧](../README.ja.md)",
     "forward": "次：",
+    "why_is": "ねらいは[レッスンの一覧](../README.ja.md)にあります。",
     "answers": "答え",
     "idea": "考え方",
     "task": "課題",
