@@ -10,7 +10,6 @@ import fill_lessons
 import pytest
 from conftest import ROOT, run_python
 from exercises import FRAMEWORKS, answer_path, find_exercise, find_subject, read_exercises
-from test_lessons import find_broken_links, read_page
 
 ENGLISH = "a skip connection that is weighted by attention"
 JAPANESE = "注意機構で重みを付けたスキップ接続"
@@ -104,6 +103,8 @@ def test_the_lesson_leads_to_the_new_page_and_keeps_all_else(attention, suffix):
 
 @pytest.mark.parametrize("suffix", [".md", ".ja.md"])
 def test_the_new_page_has_the_headings_of_all_and_shows_what_changed(attention, suffix):
+    from test_lessons import find_broken_links, read_page  # which asks git, and a mutant's folder has none
+
     *_, last = (each for each in read_exercises() if each.subject == "semaseg")
     folder = attention[0] / "Question_semaseg/lesson"
     path = folder / f"{last.number + 1:02}_attention{suffix}"
