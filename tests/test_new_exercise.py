@@ -91,14 +91,16 @@ def test_the_lesson_leads_to_the_new_page_and_keeps_all_else(attention, suffix):
     *_, last = (each for each in read_exercises() if each.subject == "semaseg")
     stem = f"{last.number + 1:02}_attention"
     old, new = (folder.joinpath(lesson, f"README{suffix}").read_text("utf-8") for folder in (ROOT, repository))
-    section = re.search(rf"^## {last.number + 1}\. attention.*?(?=^## )", new, re.MULTILINE | re.DOTALL)[0]
+    sections = re.findall(rf"^## {last.number + 1}\. attention.*?(?=^## )", new, re.MULTILINE | re.DOTALL)
+    assert len(sections) == 1
+    (section,) = sections
     assert new.replace(section, "") == old and old.index(f"## {last.number}. ") < new.index(section)
     assert f"(lesson/{stem}{suffix})" in section
     assert all(f"(answers/{stem}_{framework}.py)" in section for framework in FRAMEWORKS)
     before = lesson / f"lesson/{last.stem}{suffix}"
     old, new = (folder.joinpath(before).read_text("utf-8").splitlines() for folder in (ROOT, repository))
-    (changed,) = (line for line in new if line not in old)
-    assert changed.endswith(f"[{last.number + 1}. attention]({stem}{suffix})")
+    changed = [line for line in new if line not in old]
+    assert len(changed) == 1 and changed[0].endswith(f"[{last.number + 1}. attention]({stem}{suffix})")
 
 
 @pytest.mark.parametrize("suffix", [".md", ".ja.md"])
