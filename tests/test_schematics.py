@@ -231,6 +231,18 @@ def test_the_skip_figure_shows_each_shape(drawn):
     assert sizes == ["64 × 64"] * 2 + ["32 × 32"] * 2 + ["64 × 64"] * 5
 
 
+def test_the_figure_of_bin_loss_shows_its_shapes_and_its_loss(drawn):
+    figure = drawn["bin_loss"][0]
+    texts = [text.get_text() for text in find_texts(figure)]
+    assert {"6 blocks", "× 3", "× 32", "× 1"} <= set(texts) and texts.count("64 × 64") == 3
+    curves = [line.get_xydata().T for line in figure.axes[1].lines]
+    for (logits, losses), target in zip(curves, (1.0, 0.0), strict=True):
+        wanted = functional.binary_cross_entropy_with_logits(
+            torch.tensor(logits), torch.full((len(logits),), target, dtype=torch.float64), reduction="none"
+        )
+        np.testing.assert_allclose(losses, wanted, atol=1e-12)
+
+
 def test_six_convolutions_see_13_pixels_and_unetlike_all(drawn):
     assert schematics.measure_extent(schematics.find_receptive_field("semaseg_loss", 64)) == (13, 13)
     assert schematics.find_receptive_field("unetlike", 64).all()

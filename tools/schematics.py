@@ -416,6 +416,38 @@ def draw_sigmoid():
     return figure
 
 
+def draw_bin_loss():
+    """Draw the network of exercise 2 with the shape of each stage, and the loss of a pixel by its logit."""
+    image, _ = read_newts("bin_loss", load_answer("bin_loss_pytorch").NUMBERS["size"][0])[NEWT]
+    _, *blocks, logits = record_stages("bin_loss")
+    figure, axes = new_card(300)
+    side, middle = 2 * logits.size, 128
+    show(axes, image, 14, middle - side / 2, side, side)
+    write(axes, 14 + side / 2, 30, "image")
+    places = [184 + 35 * i for i in range(len(blocks))]
+    for x, stage in zip(places, blocks, strict=True):
+        draw_bar(axes, x, middle, 0.8 * stage.channels, 2 * stage.size, PALE_BLUE)
+    last = places[-1] + 60
+    draw_bar(axes, last, middle, 6, side, ORANGE)
+    arrow(axes, (146, middle), (167, middle), INK, 2)
+    arrow(axes, (places[-1] + 17, middle), (last - 8, middle), PURPLE, 2)
+    write(axes, sum(places) / len(places), 30, f"{len(blocks)} blocks")
+    write(axes, last, 30, "logits")
+    for x, channels in ((14 + side / 2, 3), (sum(places) / len(places), blocks[0].channels), (last, logits.channels)):
+        write(axes, x, middle + side / 2 + 16, f"{logits.size} × {logits.size}", 13)
+        write(axes, x, middle + side / 2 + 33, f"× {channels}", 13, weight="bold")
+    block = f"convolution {blocks[0].kernel} × {blocks[0].kernel}, ReLU, batch normalisation"
+    draw_legend(axes, 40, 258, {block: INK, f"convolution {logits.kernel} × {logits.kernel}": PURPLE})
+    chart = new_chart(figure, 556, 44, 226, 176, xlabel="logit", ylabel="loss of the pixel")
+    x = np.linspace(-6, 6, 241)
+    for target, colour, place in ((1, ORANGE, -2.2), (0, BLUE, 2.2)):
+        chart.plot(x, np.maximum(x, 0) - x * target + np.log1p(np.exp(-np.abs(x))), color=colour, linewidth=3)
+        name = "newt" if target else "background"
+        chart.text(place, 5.2, name, fontsize=0.75 * 15, color=colour, ha="center", va="center")
+    chart.set(xlim=(-6, 6), ylim=(0, 6), xticks=range(-6, 7, 3), yticks=range(0, 7, 2))
+    return figure
+
+
 # Made up so that the rounded probabilities of each pixel add up to 1.
 LOGITS = np.array([[[2.0, 0.5, -0.8], [0.1, 1.8, 0.3]], [[-0.5, 2.5, 1.1], [0.0, -0.3, 1.3]]])
 
@@ -796,6 +828,7 @@ FIGURES = {
     "segmentation": draw_segmentation,
     "masks": draw_masks,
     "class_indices": draw_class_indices,
+    "bin_loss": draw_bin_loss,
     "sigmoid": draw_sigmoid,
     "pixelwise_softmax": draw_pixelwise_softmax,
     "upsampling": draw_upsampling,
