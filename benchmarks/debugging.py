@@ -3,13 +3,14 @@
     python benchmarks/debugging.py           measure, write Question_semaseg/assets/debugging.json and stripes.png, draw
     python benchmarks/debugging.py --draw    only draw assets/learning_rates.svg, and .ja.svg, of what was measured
 
-Each run is the PyTorch answer's own functions at its defaults, seed 0, but shorter, and with one thing changed. It takes
-some five minutes on one core.
+Each run is the PyTorch answer's own functions at its defaults, seed 0, but shorter, and with one thing changed. It
+takes some five minutes on one core.
 """
 
 import argparse
 import functools
 import json
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -27,10 +28,16 @@ from schematics_voc import in_japanese  # noqa: E402
 
 ASSETS = REPOSITORY / "Question_semaseg/assets"
 ITERATIONS = 100  # of each short run
-RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+HIGHEST = 2  # loss that the chart shows; above it training has failed
 SEEN = (20, 40, 60, 80, 100, 200)  # after how many iterations of a default run it is tested
 SHOWN = "akahara/akahara_0011"  # the test image with stripes
-JAPANESE = {"learning rate": "学習率", "loss after {} iterations": "{} イテレーションの損失", "a constant": "定数"}
+JAPANESE = {
+    "learning rate": "学習率",
+    "loss after {} iterations": "{} イテレーション後の損失",
+    "the shares of the classes everywhere": "どこでもクラスの割合を答える",
+    "explodes": "発散",
+}
 
 
 def stop(message):
@@ -117,7 +124,7 @@ def run(data, iterations, change=None):
 
 
 def watch(answer, data, seen):
-    """Let a training put what its network reaches after each number of SEEN into seen; the network is answer.network."""
+    """Let a training put what its network, then answer.network, reaches after each number of SEEN into seen."""
     draw, build = answer.draw_batches, answer.build_network
 
     def build_network(rng, options):
@@ -159,11 +166,12 @@ def measure():
         print(name, flush=True)
         answer, options, network, losses = run(data, ITERATIONS, change)
         reached = test(answer, network, options, *data["test"])
-        found["runs"][name] = [{"last_loss": statistics.mean(losses[-5:])} | reached]
+        found["runs"][name] = [{"end_loss": statistics.mean(losses[-5:])} | reached]
     for rate in RATES:
         print(f"learning rate {rate}", flush=True)
         losses = run(data, ITERATIONS, functools.partial(take_rate, rate))[3]
-        found["rates"][str(rate)] = statistics.mean(losses[-5:])
+        last = statistics.mean(losses[-5:])
+        found["rates"][str(rate)] = last if math.isfinite(last) else None
     answer, options, network, losses = run(data, 200, lambda answer, options: repeat_one_batch(answer))
     found["one_batch"] = {str(number): losses[number - 1] for number in (1, 50, 100, 200)}
     seen = {}
@@ -180,14 +188,21 @@ def measure():
 def draw(say):
     """Draw the loss over the learning rate, and that of a network that gives every pixel the shares of the classes."""
     found = json.loads((ASSETS / "debugging.json").read_text(encoding="utf-8"))
-    rates, losses = zip(*((float(rate), loss) for rate, loss in found["rates"].items()), strict=True)
+    losses = {float(rate): loss for rate, loss in found["rates"].items()}
+    shown = {rate: loss for rate, loss in losses.items() if loss is not None and loss < HIGHEST}
+    failed = [rate for rate in losses if rate not in shown]
     figure, _ = new_card(330)
     label = say("loss after {} iterations").format(found["iterations"])
     chart = new_chart(figure, 90, 30, 660, 230, xlabel=say("learning rate"), ylabel=label)
     chart.axhline(found["constant"], color=RED, linewidth=1.5, linestyle="--")
-    chart.text(rates[0], found["constant"] * 1.03, say("a constant"), fontsize=0.75 * 14, color=RED)
-    chart.plot(rates, losses, "o-", color=BLUE, linewidth=2.5)
-    chart.set(xscale="log", ylim=(0, None))
+    constant = say("the shares of the classes everywhere")
+    chart.text(0.009, found["constant"] + 0.02, constant, fontsize=0.75 * 14, color=RED)
+    chart.plot(shown.keys(), shown.values(), "o-", color=BLUE, linewidth=2.5)
+    chart.plot(failed, [1] * len(failed), "x", color=RED, markersize=9, markeredgewidth=2.5)
+    chart.text(min(failed), 0.9, say("explodes"), fontsize=0.75 * 14, color=RED)
+    chart.set(xscale="log", ylim=(0, 1.05))
+    chart.set_xticks(list(losses), [f"{rate:g}" for rate in losses])
+    chart.minorticks_off()
     return figure
 
 

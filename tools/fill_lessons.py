@@ -73,6 +73,9 @@ ENGLISH = {
     "voc_finetune": "fine-tuning",
     "graph_against_cnn": "network",
     "skip": "network",
+    "debugging": "what is changed",
+    "newt_share": "share of pixels called newt",
+    "end_loss": "loss, iterations 96 to 100",
     "seed": "seed {}",
     "mean": "mean",
     "deviation": "standard deviation",
@@ -143,6 +146,14 @@ JAPANESE = {
     "Kipf and Welling, 8 x 29": "Kipf と Welling、8 x 29",
     "Chebyshev of order 3, 4 x 26": "Chebyshev（K = 3）、4 x 26",
     "skip": "ネットワーク",
+    "debugging": "変えたところ",
+    "newt_share": "イモリと予測した画素の割合",
+    "end_loss": "損失（96 から 100 イテレーション）",
+    "learning rate 0.0002": "学習率 0.0002",
+    "softmax before the loss": "損失の前のソフトマックス",
+    "gradients not set to 0": "勾配を 0 に戻さない",
+    "masks of other images": "ほかの画像のマスク",
+    "reshape for permute in the loss": "損失で permute の代わりに reshape",
     "1 pooling, without skip": "プーリング 1 回、スキップなし",
     "1 pooling, with skip": "プーリング 1 回、スキップあり",
     "2 poolings, without skip": "プーリング 2 回、スキップなし",
@@ -173,7 +184,12 @@ VOC_IN_JAPANESE = (
 JAPANESE |= dict(zip(CLASSES[1:], VOC_IN_JAPANESE.split(), strict=True))
 ROWS = {"mean_digit_iou": ".3f", "pixel_accuracy": ".3f", "first_loss": ".3f", "last_loss": ".3f", "seconds": ".0f"}
 ROWS |= {"peak_memory_mb": ".0f"}
-COLUMNS = {"parameters": ",", "milliseconds_per_iteration": ".0f", "peak_memory_mb": ".0f"}  # the others: ".3f"
+COLUMNS = {
+    "parameters": ",",
+    "milliseconds_per_iteration": ".0f",
+    "peak_memory_mb": ".0f",
+    "end_loss": ".4g",
+}  # others: ".3f"
 
 
 class Place(NamedTuple):
