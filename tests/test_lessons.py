@@ -549,6 +549,22 @@ def test_numbers_of_graphs_in_the_text_are_those_measured(name):
     assert {f"{number:.3f}" for number in best} | {f"{times[0] / times[1]:.1f}"} <= set(find_numbers(glance))
 
 
+@pytest.mark.parametrize("language", [".md", ".ja.md"])
+def test_what_is_typed_about_debugging_was_measured(language):
+    measured = json.loads((ROOT / "Question_semaseg/assets/debugging.json").read_text("utf-8"))
+    page = read_page(ROOT / f"Question_semaseg/lesson/debugging{language}")
+    rows = [
+        [count, *(f"{each[key]:.3f}" for key in ("loss", "newt_share", "pixel_accuracy", "miou"))]
+        for count, each in measured["seen"].items()
+    ]
+    assert rows in [table[1:] for table in page.tables]
+    numbers = set(find_numbers(" ".join(page.text)))
+    assert {f"{loss:.3f}" for loss in (*measured["one_batch"].values(), measured["constant"])} <= numbers
+    assert {f"{measured['rates'][rate]:.3f}" for rate in ("0.001", "0.03", "0.1", "0.3", "1.0")} <= numbers
+    assert {f"{share:.1%}"[:-1] for share in measured["stripes"].values()} <= numbers
+    assert f"{measured['runs']['softmax before the loss'][0]['end_loss']:.3f}" in numbers
+
+
 @pytest.mark.parametrize("exercise", ["digits_cnn", "graph_conv"])
 @pytest.mark.parametrize("language", [".md", ".ja.md"])
 def test_the_first_losses_among_the_checkpoints_are_those_of_the_answers(exercise, language):
