@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help compare street test parity verify-voc mutants lint format benchmark lesson-figures
+.PHONY: help compare street test parity verify-voc mutants notebooks lint format benchmark lesson-figures
 
 help:  ## list these targets
 	@echo "make compare    train one exercise in all four frameworks and lay the results side by side; variables:"
@@ -17,6 +17,8 @@ help:  ## list these targets
 	@echo "                half an hour with JOBS=2 on two cores; ONLY=\"newts digits\" for some kinds or names"
 	@echo "make verify-voc hold the four frameworks' DeepLabV3 against each other with the published weights and Pascal VOC, which"
 	@echo "                Dataset/download_deeplab.py and download_voc.py fetch; WEIGHTS=FILE.pth DEPTH=50 DATA=FOLDER IMAGES=20"
+	@echo "make notebooks  write each answer as a Jupyter notebook, with the lesson's text, to outputs/notebooks/;"
+	@echo "                EXERCISE=\"unetlike concat\" FRAMEWORKS=\"pytorch keras\" for some"
 	@echo "make lint       check style (ruff) and the copies that the answers share"
 	@echo "make format     fix style, and carry a changed function to all its copies"
 	@echo "make lesson-figures  train every exercise in all frameworks and draw the answers' pictures: an hour or so;"
@@ -46,6 +48,9 @@ verify-voc: $(INSTALLED)  ## what needs the published weights and the real data
 
 mutants: $(INSTALLED)  ## whether the tests find planted faults
 	@$(BIN)/python tools/mutants.py $(if $(ONLY),--only "$(ONLY)") $(if $(JOBS),--jobs "$(JOBS)")
+
+notebooks: $(INSTALLED)  ## the answers as notebooks
+	@$(BIN)/python tools/notebooks.py $(if $(EXERCISE),--exercise "$(EXERCISE)") $(if $(FRAMEWORKS),--frameworks "$(FRAMEWORKS)")
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
