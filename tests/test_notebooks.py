@@ -34,11 +34,17 @@ def list_text(notebook):
 
 
 def run(notebook, folder, options=()):
-    """Run a notebook in a folder with options; return what it printed, and how many pictures it showed."""
+    """Run a notebook in a folder with options; return what it printed, and how many pictures it showed.
+
+    Raises AssertionError where a cell ends with an error.
+    """
     cell = find(notebook, "options")
     cell.source = cell.source.replace("OPTIONS = []", f"OPTIONS = {[*map(str, options)]}")
     assert not options or str(options[-1]) in cell.source
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    try:
+        NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    except CellExecutionError as error:
+        raise AssertionError(str(error)) from None
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     text = "".join(output.text for output in outputs if output.output_type == "stream")
     return text, sum("image/png" in output.get("data", {}) for output in outputs)
@@ -111,8 +117,8 @@ def test_text_is_found_in_the_readme_and_on_a_page(tmp_path):
     )
     page.write_text(
         "# 11. unetlike: yes\n\n[Up](../README.md)\n\n## The idea\n\nSee [`f`] and [g](#traps).\n\n"
-        "```\n## Traps\n[a](b)\n```\n\n## Your task\n\n1. Build.\n\n## Traps\n\nOf all.\n\n**Chainer**\n\nNo.\n\n"
-        "**Keras**\n\nYes.\n\n## More\n\nStill.\n"
+        "```\n## Traps\n[a](b)\n```\n\n## Your task\n\n1. Build.\n\n## Hints\n\nDo.\n\n## Traps\n\nOf all.\n\n"
+        "**Chainer**\n\nNo.\n\n**Keras**\n\nYes.\n\n## More\n\nStill.\n"
     )
     title, parts = notebooks.read_lesson(EXERCISES["unetlike"], answer, 0, tmp_path / "outputs" / "notebooks")
     assert title == "11. unetlike: yes [x]"
@@ -238,7 +244,7 @@ def test_every_module_that_an_answer_imports_is_pinned():
 
 def test_a_wrong_option_ends_the_run_in_one_line(tmp_path):
     notebook = make("bin_dataset", "pytorch")
-    with pytest.raises(CellExecutionError):
+    with pytest.raises(AssertionError, match="SystemExit"):
         run(notebook, ROOT, ["--size", 1])
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert any("--size 1: give 8 to" in output.get("text", "") for output in shown)
