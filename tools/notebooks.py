@@ -342,8 +342,13 @@ def make_notebook(exercise, answer, language, out):
             add("code", code)
     show("traps", *PLACES["run"])
     add("markdown", f"## {WORDS['run'][language]}\n\n{WORDS['options'][language]}")
-    add("code", OPTIONS + STARTED * any("sys.orig_argv" in code for _, codes in groups for code in codes), "options")
+    code = answer.read_text(encoding="utf-8")
+    add("code", OPTIONS + STARTED * ("sys.orig_argv" in code), "options")
     add("code", start)
+    if (
+        "raise SystemExit(status if" in code
+    ):  # also where all went well, which should not keep the next cell from running
+        cells[-1]["metadata"]["tags"].append("raises-exception")
     add("markdown", f"## {WORDS['pictures'][language]}")
     add("code", PICTURES, "pictures")
     show(*PLACES["end"])
