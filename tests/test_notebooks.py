@@ -93,7 +93,7 @@ def test_the_text_is_the_lessons(exercise, language):
     assert text.count("```") % 2 == 0
     for target in re.findall(r"\]\(([^()\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
         if not re.match(r"https?:|data:image/", target):
-            assert target.startswith("../../") and (OUT / target.partition("#")[0]).exists(), target
+            assert target.startswith("../../") and (ROOT / target[6:].partition("#")[0]).exists(), target
     for label in re.findall(r"\[(`[^]`]+`)\](?![(:\[])", text):
         assert f"\n[{label}]: http" in text, label
     # The idea stands right before what is new.
