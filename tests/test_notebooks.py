@@ -96,11 +96,12 @@ def test_the_text_is_the_lessons(exercise, language):
             assert target.startswith("../../") and (ROOT / target[6:].partition("#")[0]).exists(), target
     for label in re.findall(r"\[(`[^]`]+`)\](?![(:\[])", text):
         assert f"\n[{label}]: http" in text, label
-    # The idea stands right before what is new.
-    places = [cell.source.split("\n")[0] for cell in notebook.cells]
-    idea = places.index(f"## {notebooks.HEADINGS['idea'][language]}")
-    new = notebooks.WORDS["new"][language].format(names="")
-    assert any(place.startswith(new) for place in places[idea + 1 : idea + 4])
+    # The first code after the idea is what is new.
+    heading = f"## {notebooks.HEADINGS['idea'][language]}\n"
+    idea = next(number for number, cell in enumerate(notebook.cells) if cell.source.startswith(heading))
+    after = notebook.cells[idea:]
+    code = next(number for number, cell in enumerate(after) if cell.cell_type == "code")
+    assert after[code - 1].source.startswith(notebooks.WORDS["new"][language].format(names=""))
 
 
 def test_text_is_found_in_the_readme_and_on_a_page(tmp_path):
