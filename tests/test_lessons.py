@@ -234,7 +234,7 @@ def list_links(page):
         if not urlsplit(target).scheme:
             slugs = read_page(path).slugs if fragment and path.suffix == ".md" else []
             place = f"#{slugs.index(fragment)}" if fragment in slugs else fragment
-            target = os.path.relpath(path, page.path.parent).replace(".ja.md", ".md") + place
+            target = re.sub(r"\.ja\.(md|html)$", r".\1", os.path.relpath(path, page.path.parent)) + place
         targets.append(target)
     return sorted(targets)
 
