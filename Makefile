@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help compare street test parity verify-voc mutants notebooks lint format benchmark lesson-figures
+.PHONY: help compare street site test parity verify-voc mutants notebooks lint format benchmark lesson-figures
 
 help:  ## list these targets
 	@echo "make compare    train one exercise in all four frameworks and lay the results side by side; variables:"
 	@echo "                EXERCISE=unetlike ITERATIONS=300 SEED=0 FRAMEWORKS=\"pytorch keras\" DATA=Dataset DEVICE=auto"
 	@echo "make street     Question_street from nothing to the report: draw streets, preprocess, records, train, test, infer;"
 	@echo "                FRAMEWORK=pytorch DATA=FOLDER LEVEL=class NETWORK=deeplab ITERATIONS=400 DEVICE=auto SEED=0"
+	@echo "make site       make the pages of this repository a site in outputs/site: open index.html there, no server needed"
 	@echo "make test       run all tests, the style check among them"
 	@echo "make parity     train every exercise in double precision, and show how far the four frameworks are apart:"
 	@echo "                hours for all of them; EXERCISE=\"unetlike concat\" ITERATIONS=20 FRAMEWORKS=\"pytorch keras\" narrow it"
@@ -34,6 +35,9 @@ street: $(INSTALLED)  ## the pipeline of Question_street, by five answers
 	@$(BIN)/python tools/street.py $(if $(FRAMEWORK),--framework "$(FRAMEWORK)") $(if $(DATA),--data "$(DATA)") \
 		$(if $(LEVEL),--level "$(LEVEL)") $(if $(NETWORK),--network "$(NETWORK)") $(if $(ITERATIONS),--iterations "$(ITERATIONS)") \
 		$(if $(DEVICE),--device "$(DEVICE)") $(if $(SEED),--seed "$(SEED)")
+
+site: $(INSTALLED)  ## the lessons with tabs for the frameworks, search and dark mode
+	@$(BIN)/python tools/build_site.py
 
 test: $(INSTALLED) lint
 	@$(BIN)/python -m pytest -n auto --dist loadfile
