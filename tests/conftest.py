@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -336,3 +337,19 @@ def street_stages(streets, fork, tmp_path_factory):
         assert done.returncode == 0, done.stderr
         data = outs[name]
     return outs
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium; tests that need it are skipped where there is none."""
+    import playwright.sync_api as api
+
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not path:
+        pytest.skip("no Chromium")
+    flags = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    flags = [*flags.split(), "--disable-component-update", "--disable-sync"]
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=flags)
+        yield chromium
+        chromium.close()

@@ -701,22 +701,6 @@ def test_a_terminal_sees_the_bar_as_it_moves(tmp_path):
         os.close(ours)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium; tests that need it are skipped where there is none."""
-    import playwright.sync_api as api
-
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not path:
-        pytest.skip("no Chromium")
-    flags = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    flags = [*flags.split(), "--disable-component-update", "--disable-sync"]
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=flags)
-        yield chromium
-        chromium.close()
-
-
 def test_page_in_a_browser(tmp_path, browser):
     """On a phone and on a desk, light and dark: all is there, nothing is fetched, nothing juts out."""
     acts = {"pytorch": "good", "tensorflow": "good", "keras": "good", "chainer": "crash"}

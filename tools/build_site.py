@@ -238,7 +238,7 @@ class Half:
             parts[0] = parts[0].replace(
                 "\n", f"\n\n[{self.texts['compared']}](site:{self.find_root(page)}{place})\n", 1
             )
-        head = ["---", "lang: en", "---"] if path == self.pages["en"][page] else []
+        head = ["---", "lang: en", "---"] if self.language != "en" and path == self.pages["en"][page] else []
         self.write(to_docname(page), "\n".join([*head, *parts, *self.list_below(page)]))
 
     def list_below(self, page):
@@ -313,7 +313,22 @@ class Half:
 
     def fault(self, page, message):
         """Remember that something is wrong with a page."""
-        self.faults.append(f"{self.pages[self.language][page].relative_to(self.repository).as_posix()}: {message}")
+        self.faults.append(f"{self.relate(self.pages[self.language][page])}: {message}")
+
+    def to_faults(self, warnings):
+        """Return what Sphinx warns of, with names of the repository's files, but no lines, which are not theirs."""
+        names = {to_docname(page): path for page, path in self.pages[self.language].items()}
+        plain = re.sub(r"\x1b\[[\d;]*m", "", warnings).strip()
+        return re.sub(
+            rf"^{re.escape(str(self.folder))}/(\S+)\.md(:\d+)?",
+            lambda match: self.relate(names[match[1]]) if match[1] in names else match[1],
+            plain,
+            flags=re.MULTILINE,
+        )
+
+    def relate(self, path):
+        """Return the path of a page's text from the repository's root."""
+        return path.relative_to(self.repository).as_posix()
 
     def write_sources(self, docname, paths):
         """Write the page that shows files of the repository: a single one, or the answers to an exercise in tabs."""
@@ -402,7 +417,7 @@ def build(half, language, site):
         app.connect("html-page-context", set_language)
         app.build()
     if warnings.getvalue():
-        raise WrongPage(re.sub(r"\x1b\[[\d;]*m", "", warnings.getvalue()).replace(f"{half.folder}/", "").strip())
+        raise WrongPage(half.to_faults(warnings.getvalue()))
     for place, file in half.files.items():
         (site / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, site / place)
