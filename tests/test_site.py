@@ -5,6 +5,8 @@ import html
 import http.server
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import urllib.parse
 from pathlib import Path
@@ -116,17 +118,19 @@ def show_all(page):
     page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
 
 
-def test_every_page_on_a_phone(site, browser):
+def test_pages_on_a_phone(site, browser):
+    """Each page in one of its languages, turn by turn."""
     troubles = []
     page = open_page(browser, site / "index.html", troubles, width=390)
-    pages = [path for path in list_pages(site) if path.parent.name not in ("answers", "compare")]
-    pages.append(next(site.glob("Question_*/answers/*.html")))
-    assert len(pages) > 70
-    for path in pages:
-        page.goto(path.as_uri(), wait_until="domcontentloaded")
+    pages = [path.relative_to(site / "ja") for path in list_pages(site / "ja")]
+    pages = [path for path in pages if path.parent.name not in ("answers", "compare")]
+    pages.append(Path("Question_voc", "answers", "02_atrous.html"))
+    assert len(pages) > 30
+    for number, name in enumerate(pages):
+        page.goto((site / ("ja", "")[number % 2] / name).as_uri(), wait_until="domcontentloaded")
         show_all(page)
         widths = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-        assert widths == [390, 390], path
+        assert widths == [390, 390], name
     page.context.close()
     assert troubles == []
 
@@ -246,7 +250,7 @@ def write(folder, files):
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
+        path.write_text(text, "utf-8", "surrogateescape")
 
 
 @pytest.mark.parametrize(
@@ -257,6 +261,7 @@ def write(folder, files):
         ("see [it].\n\n[it]: gone.py", "README.md: links to gone.py, which is not there: correct the link"),
         ("[play](gone.js#iou)", "README.md: links to gone.js, which is not there: correct the link"),
         ("[gone](#gone)", "README.md: WARNING: "),
+        ("caf\udce9", "README.md: is not UTF-8: save it as UTF-8"),
     ],
 )
 def test_a_wrong_page_leaves_the_site_as_it_is(tmp_path, capsys, text, message):
@@ -270,9 +275,17 @@ def test_a_wrong_page_leaves_the_site_as_it_is(tmp_path, capsys, text, message):
 
 
 def test_another_folder_is_not_overwritten(tmp_path, capsys):
+    write(tmp_path, {"README.md": "# Title\n", "mine/notes": ""})
+    shutil.copy(ROOT / "exercises.toml", tmp_path)
     with pytest.raises(SystemExit) as error:
-        build_site.main(["--out", str(tmp_path)])
+        build_site.main(["--out", str(tmp_path / "mine")], tmp_path)
+    assert (tmp_path / "mine" / "notes").exists()
     assert error.value.code == 2 and "holds no site" in capsys.readouterr().err
+
+
+def test_the_workflows_are_what_github_reads():
+    checker = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
+    subprocess.run([*checker, *sorted(ROOT.glob(".github/workflows/*.yml"))], check=True)
 
 
 def convert(text):

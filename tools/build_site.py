@@ -223,7 +223,11 @@ class Half:
     def write_page(self, page):
         """Write a page of the repository."""
         path, parts, loaded = self.pages[self.language][page], [], set()
-        lines = fold_answer(to_tabs(mark_code(path.read_text("utf-8"))), self.texts)
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            return self.fault(page, "is not UTF-8: save it as UTF-8")
+        lines = fold_answer(to_tabs(mark_code(text)), self.texts)
         for is_code, block in itertools.groupby(lines, key=lambda line: line[1]):
             kept = [line for line, _ in block if is_code or not COMMENT.fullmatch(line)]
             if not is_code:
@@ -251,7 +255,8 @@ class Half:
             subjects = {subject.folder: subject for subject in read_subjects(self.repository / EXERCISES.name)}
             titles = {name: getattr(subject, f"title_{self.language}") for name, subject in subjects.items()}
             order = [*subjects, *FOLDERS]
-            folders = sorted({other.parts[0] for other in self.pages["en"] if len(other.parts) > 1}, key=order.index)
+            folders = sorted({other.parts[0] for other in self.pages["en"] if len(other.parts) > 1})
+            folders.sort(key=lambda name: order.index(name) if name in order else len(order))
             short = {name: re.split("[,：]", title)[0] for name, title in titles.items()}  # up to its first comma
             folders = [f"{short[name]} <{name}/index>" if name in short else f"{name}/index" for name in folders]
             below = [*folders, *below]
@@ -320,7 +325,7 @@ class Half:
         names = {to_docname(page): path for page, path in self.pages[self.language].items()}
         plain = re.sub(r"\x1b\[[\d;]*m", "", warnings).strip()
         return re.sub(
-            rf"^{re.escape(str(self.folder))}/(\S+)\.md(:\d+)?",
+            rf"^{re.escape(str(self.folder))}[\\/](\S+)\.md(:\d+)?",
             lambda match: self.relate(names[match[1]]) if match[1] in names else match[1],
             plain,
             flags=re.MULTILINE,
@@ -338,7 +343,7 @@ class Half:
         for path in paths:
             self.files[str(path)] = self.repository / path
             text = self.files[str(path)].read_text("utf-8").rstrip("\n")
-            fence = "`" * (1 + max(2, *map(len, re.findall("`+", text)), 2))
+            fence = "`" * (1 + max([2, *map(len, re.findall("`+", text))]))
             link = f'<p><a href="{path.name}" download>{self.texts["download"].format(path.name)}</a></p>'
             shown = [link, "", f"{fence}{find_lexer(path)}", *text.split("\n"), fence, ""]
             tabs.append((find_answer(path)[1], [(line, True) for line in shown]))
@@ -451,13 +456,13 @@ def main(arguments=None, repository=REPOSITORY):
             for language in TEXTS:
                 half = Half(repository, pages, language, Path(folder, language))
                 build(half, language, site if language == "en" else site / language)
-        except WrongPage as error:
+        except (WrongPage, ValueError) as error:  # the latter, in a line as well, where exercises.toml is malformed
             stop(str(error))
         (site / MARK).touch()
         if out.exists():
             shutil.rmtree(out)
         site.rename(out)
-    print(f"{out / 'index.html'}: {sum(1 for _ in out.rglob('*.html'))} pages")
+    print(out / "index.html")
 
 
 if __name__ == "__main__":
