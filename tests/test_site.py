@@ -15,6 +15,7 @@ import build_site
 import pytest
 from conftest import ROOT
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*Check CHANGES for Sphinx API")  # how MyST calls Sphinx
 LESSON = "Question_voc/lesson/02_atrous"  # to which the tests add a script, and a comparison
 SCRIPT = """
 for (const place of document.querySelectorAll(".play")) place.textContent = `${place.dataset.play} is here`;
