@@ -311,3 +311,8 @@ def test_regions_of_one_answer_in_several_frameworks_become_tabs():
     assert convert("\n\n".join(regions)) == tabs(pytorch="\npytorch\n", chainer="\nchainer\n")
     for alone in ("\n\n".join(regions[:1] * 2), "\n\ntext\n\n".join(regions), "**PyTorch**\n\nalone"):
         assert convert(alone) == alone
+
+
+def test_japanese_lines_are_joined_without_a_space():
+    text = "特徴マップを\n  縮めます。\nU-Net と\n\n- 項目\n- 項目です。\n\n1. 一\nU-Net"
+    assert build_site.JOINED.sub("", text) == "特徴マップを縮めます。U-Net と\n\n- 項目\n- 項目です。\n\n1. 一\nU-Net"

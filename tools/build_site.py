@@ -76,7 +76,7 @@ REGION = re.compile(rf"<!-- (?:code|new|diff) \S+_({'|'.join(FRAMEWORKS)})\b.*--
 COMMENT = re.compile(r"\s*<!--.*-->\s*")
 PLAY = re.compile(r"\[([^\]]+)\]\((\S+\.js)#([\w-]+)\)\s*")
 WIDE = "[\u3001-\u30ff\u4e00-\u9fff\uff01-\uff5e]"  # Japanese letters, between which the end of a line is no space
-JOINED = re.compile(rf"(?<={WIDE})\n *(?={WIDE})")
+JOINED = re.compile(rf"(?<={WIDE})\n *(?={WIDE})|(?<=[、。」）])\n *(?=[A-Za-z`])")
 LINK = re.compile(
     r"(?P<code>(`+)(?:(?!\n\n).)+?(?<!`)\2(?!`))"  # in which nothing is a link
     r"|(?P<alt>!\[[^\]]*\]\()(?P<picture>[^()\s]+)(?=\))"
