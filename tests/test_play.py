@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, pytorch
-from test_compare import browser  # noqa: F401
 from torch.nn import functional
 
 PLAY = ROOT / "Question_semaseg" / "play"
@@ -14,7 +13,7 @@ PAGES = ("play.html", "play.ja.html")
 
 
 @pytest.fixture
-def page(browser, request):  # noqa: F811
+def page(browser, request):
     """A page, as a phone shows it; that nothing goes wrong or is fetched from elsewhere is checked at the end."""
     context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True)
     page, troubles, requests = context.new_page(), [], []

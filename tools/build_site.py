@@ -11,8 +11,7 @@ They stay plain Markdown. What the site makes of it:
   differ in the framework.
 - The section "What changed" is folded behind "I have tried".
 - A link to a file of the repository leads to a page that shows it; the answers to an exercise share one, in tabs.
-- A paragraph that is nothing but a link to a script with a name, such as [Paint a mask](../assets/play.js#iou), becomes
-  <div class="play" id="iou" data-play="iou" role="group" aria-label="Paint a mask">, which the script fills.
+- A link to an HTML page, such as one to play with, leads to that page, which comes along with what lies beside it.
 - An exercise whose comparison lies in outputs/compare/ links to it.
 - A page that has no Japanese version stands in the Japanese half of the site in English.
 
@@ -25,7 +24,6 @@ Exit status 2, and nothing written, where a page links to something that is not 
 """
 
 import argparse
-import html
 import io
 import itertools
 import posixpath
@@ -74,7 +72,6 @@ FRAMEWORK = re.compile(rf"\*\*({'|'.join(FRAMEWORKS.values())})\*\*\s*")
 BREAK = re.compile(r"#{1,6} |\*\*[^*]+\*\*\s*\Z")  # a heading, or a line in bold: what ends the text for a framework
 REGION = re.compile(rf"<!-- (?:code|new|diff) \S+_({'|'.join(FRAMEWORKS)})\b.*-->\s*")
 COMMENT = re.compile(r"\s*<!--.*-->\s*")
-PLAY = re.compile(r"\[([^\]]+)\]\((\S+\.js)#([\w-]+)\)\s*")
 WIDE = "[\u3001-\u30ff\u4e00-\u9fff\uff01-\uff5e]"  # Japanese letters, between which the end of a line is no space
 JOINED = re.compile(rf"(?<={WIDE})\n *(?={WIDE})|(?<=[、。」）])\n *(?=[A-Za-z`])")
 LINK = re.compile(
@@ -222,7 +219,7 @@ class Half:
 
     def write_page(self, page):
         """Write a page of the repository."""
-        path, parts, loaded = self.pages[self.language][page], [], set()
+        path, parts = self.pages[self.language][page], []
         try:
             text = path.read_text("utf-8")
         except UnicodeDecodeError:
@@ -231,7 +228,6 @@ class Half:
         for is_code, block in itertools.groupby(lines, key=lambda line: line[1]):
             kept = [line for line, _ in block if is_code or not COMMENT.fullmatch(line)]
             if not is_code:
-                kept = [self.to_play(page, line, loaded) for line in kept]
                 text = LINK.sub(lambda match: self.to_target(page, match), "\n".join(kept))
                 kept = [JOINED.sub("", text)]
             parts += kept
@@ -296,25 +292,13 @@ class Half:
         if file.suffix in PICTURES:
             self.files[str(file)] = path
             return f"site:{link}"
+        if file.suffix == ".html":
+            self.files |= {str(file.with_name(other.name)): other for other in path.parent.iterdir() if other.is_file()}
+            return f"part:{target}" if fragment else f"site:{link}"
         name, framework = find_answer(file)
         files = [file.with_name(f"{name}_{key}.py") for key in FRAMEWORKS] if framework else [file]
         self.sources[str(file.with_name(name))] = [file for file in files if (self.repository / file).exists()]
         return f"tab:{posixpath.join(folder, name)}.html#{framework}" if framework else f"site:{link}.html"
-
-    def to_play(self, page, line, loaded):
-        """Return a line, or a place for a script where the line is nothing but a link to one."""
-        match = PLAY.fullmatch(line)
-        if not match:
-            return line
-        title, script, name = match.groups()
-        file = posixpath.normpath(page.parent / script)
-        if not (self.repository / file).is_file():
-            self.fault(page, f"links to {script}, which is not there: correct the link")
-        self.files[file] = self.repository / file
-        tag = "" if script in loaded else f'<script defer src="{script}"></script>'
-        loaded.add(script)
-        title = html.escape(title, quote=True)
-        return f'<div class="play" id="{name}" data-play="{name}" role="group" aria-label="{title}"></div>{tag}'
 
     def fault(self, page, message):
         """Remember that something is wrong with a page."""
@@ -388,6 +372,7 @@ def build(half, language, site):
         "myst_url_schemes": {
             **dict.fromkeys(("http", "https", "mailto")),
             "site": "{{path}}",
+            "part": "{{path}}#{{fragment}}",
             "tab": "{{path}}?framework={{fragment}}",  # which tab sphinx-design shows
         },
         "suppress_warnings": ["misc.highlighting_failure"],
