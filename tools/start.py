@@ -2,10 +2,10 @@
 
     python tools/start.py --exercise nearest --framework pytorch
 
-writes Question_semaseg/attempts/07_nearest_pytorch.py. What the answer's docstring calls new has no code there, only its
-signature, its docstring and a pointer to the lesson; until it is written, the file ends in one line that names it.
-Constants are left, and so are options, files and main: they are no part of any exercise. An attempt that exists is never
-overwritten. When you are done, tools/check.py tells what holds.
+writes Question_semaseg/attempts/07_nearest_pytorch.py. What the answer's docstring calls new has no code there, only
+its signature, its docstring and a pointer to the lesson; until it is written, the file ends in one line that names it.
+Constants are left, and so are options, files and main: they are no part of any exercise. An attempt that exists is
+never overwritten. When you are done, tools/check.py tells what holds.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from exercises import FRAMEWORKS, REPOSITORY, answer_path, find_exercise, find_s
 
 # What serves every exercise and is taught in none: a starter file has it whole.
 GIVEN = {
-    "main", "__main__", "read_options", "set_up", "stop", "say", "find_images", "open_image", "find_script", "find_stage",
-    "save_image", "save_eigenvectors", "write_whole", "save_weights", "load_weights", "read_metrics",
+    "main", "__main__", "read_options", "set_up", "stop", "say", "find_images", "open_image", "find_script",
+    "find_stage", "save_image", "save_eigenvectors", "write_whole", "save_weights", "load_weights", "read_metrics",
     "write_metrics",
 }  # fmt: skip
 CAUGHT = """    except NotImplementedError as error:  # of what is left to write
