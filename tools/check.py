@@ -5,11 +5,11 @@
     python tools/check.py --slips    plant every slip of slips.toml in the answers, and count how many are named
 
 The file's name tells the exercise and the framework. The checks, in checks.py, take seconds: small inputs, fixed
-weights, double precision, no training beyond five steps. An attempt may be organised in its own way, with other classes,
-helpers and names of parameters, as long as the functions are there that the answer has, take the same arguments in the
-same order and compute the same; layers must come in the order in which the data pass them. Where something differs, the
-slips of slips.toml are planted in the answer one by one: if one makes it compute what the attempt computes, the attempt
-has that slip. Options are checked for their defaults alone, and main is not run.
+weights, double precision, no training beyond five steps. An attempt may be organised in its own way, with other
+classes, helpers and names of parameters, as long as the functions are there that the answer has, take the same
+arguments in the same order and compute the same; layers must come in the order in which the data pass them. Where
+something differs, the slips of slips.toml are planted in the answer one by one: if one makes it compute what the
+attempt computes, the attempt has that slip. Options are checked for their defaults alone, and main is not run.
 
 Exit status: 0 right, 1 not right, 2 cannot be checked.
 """
