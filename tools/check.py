@@ -15,7 +15,6 @@ Exit status: 0 right, 1 not right, 2 cannot be checked.
 """
 
 import argparse
-import contextlib
 import inspect
 import os
 import re
@@ -98,8 +97,8 @@ def find_trap(slip, exercise):
 # ---- in a process of its own, since an attempt may do anything ----
 
 
-def load_side(path, exercise, framework):
-    """Return a Side, with few channels; Failed, which says why, where it cannot be imported."""
+def load_side(path, exercise, framework, is_small=True):
+    """Return a Side, with few channels or its own; Failed, which says why, where it cannot be imported."""
     from checks import Failed, Side
 
     try:
@@ -110,7 +109,7 @@ def load_side(path, exercise, framework):
         raise
     except Exception as error:
         raise Failed(f"{type(error).__name__}: {error}") from error
-    side.shrink(True)
+    side.shrink(is_small)
     return side
 
 
@@ -124,6 +123,8 @@ def list_new(exercise, framework):
 def check_functions(attempt, answer, checks, new):
     """Return what is wrong with the functions of an attempt, one line each, and the names of those that are absent."""
     messages, absent = [], []
+    if not attempt.has_float:
+        messages.append('there is no constant FLOAT: write FLOAT = "float32", and let it be the type of all arrays')
     for name in dict.fromkeys(name for check in checks for name in check.calls):
         wanted = inspect.signature(getattr(answer.module, name))
         if not attempt.has(name):
@@ -154,6 +155,8 @@ def run_checks(path, exercise, framework, context, slips, failing_fast=False):
 
     attempt, answer = load_side(path, exercise, framework), context.answer
     yield Found("it can be imported", "", None)
+    if attempt.has("build_network") and answer.has("build_network"):
+        context.adapt(attempt)
     checks, new = list_checks(answer), list_new(exercise, framework)
     messages, absent = check_functions(attempt, answer, checks, new)
     for message in messages:
@@ -169,8 +172,8 @@ def run_checks(path, exercise, framework, context, slips, failing_fast=False):
             wrong |= {check.name} if because else set()
             yield Found(check.name, None, f"no {lacking[0]}" if lacking else f"it depends on {because[0]}")
             continue
-        ours, theirs = observe(check, attempt, context), context.expect(check)
-        theirs = context.expect(check)
+        ours = observe(check, attempt, context)
+        theirs = context.expect(check)  # after it: what the attempt is made of may ask for another list of weights
         message = compare(ours, theirs)
         if not message:
             yield Found(check.name, "", ours)
@@ -194,28 +197,21 @@ def find_slips(check, ours, exercise, framework, context, slips):
         path.parent.mkdir(exist_ok=True)
         path.write_text(planted, encoding="utf-8")
         try:
-            side = load_side(path, exercise, framework)
+            side = load_side(path, exercise, framework, context.is_small)
         except Failed:
             continue
         if not compare(ours, observe(check, side, context)):
             yield slip
 
 
-def describe(found):
+def describe(found, exercise):
     """Return the numbers of a check that holds, in a few words."""
-    import numpy as np
-
     if found.name == "functions":
         return ", ".join(dict.fromkeys(found.result))
     if not isinstance(found.result, dict):
         return ""
     if found.name == "parameters":
-        sizes = [
-            int(np.prod(shape))
-            for name, shape in found.result.items()
-            if not name.endswith(("mean", "variance", "var"))
-        ]
-        return f"{sum(sizes):,} in {len(sizes)} arrays"
+        return f"{exercise.parameters:,}"
     if found.name not in ("first losses", "test", "evaluation", "measures"):
         return ""
     numbers = [f"{name} {value:.6g}" for name, value in found.result.items() if isinstance(value, float)]
@@ -247,7 +243,11 @@ def check_attempt(path, exercise, framework):
                 if found.message is None:
                     say(f"   -   {found.name}: not looked at: {found.result}\n")
                 elif not found.message:
-                    say(f"  yes  {found.name}" + (f": {describe(found)}" if describe(found) else "") + "\n")
+                    say(
+                        f"  yes  {found.name}"
+                        + (f": {describe(found, exercise)}" if describe(found, exercise) else "")
+                        + "\n"
+                    )
                 else:
                     is_right = False
                     say(f"  NO   {found.name}: {found.message}\n")
@@ -297,13 +297,13 @@ def try_slips(framework):
 # ---- in the process that is started ----
 
 
-def run_child(*arguments, timeout=LONGEST, **kwargs):
-    """Run this file in a process of its own, on one core, and return what came of it."""
+def run_child(*arguments, start=subprocess.run, **kwargs):
+    """Start this file in a process of its own, on one core, and return what subprocess's function does."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "PYTHONDONTWRITEBYTECODE": "1"}
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         environment[name] = "1"  # the inputs are so small that more threads are slower
     command = [sys.executable, __file__, "--child", *map(str, arguments)]
-    return subprocess.run(command, env=environment, timeout=timeout, **kwargs)
+    return start(command, env=environment, **kwargs)
 
 
 def find_attempt(path):
@@ -337,7 +337,7 @@ def show_table():
     verdicts = {}
     for key, path in paths.items():
         try:
-            done = run_child(path, capture_output=True, encoding="utf-8")
+            done = run_child(path, timeout=LONGEST, capture_output=True, encoding="utf-8")
             wrong = re.search(r"^  NO   (.*?):", done.stdout, re.MULTILINE)
             verdicts[key] = "right" if done.returncode == 0 else wrong[1] if wrong else "cannot be checked"
         except subprocess.TimeoutExpired:
@@ -359,19 +359,14 @@ def show_slips(frameworks):
     rows = []
     for framework in frameworks:
         start = time.perf_counter()
-        done = run_child(
-            "--slips",
-            "--frameworks",
-            framework,
-            timeout=None,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            stderr=subprocess.PIPE,
-        )
-        if done.returncode:
-            stop(f"--slips {framework}: {(done.stderr.splitlines() or [''])[-1]}")
-        rows += [(framework, *line.split("\t")) for line in done.stdout.splitlines() if line.count("\t") == 4]
-        print(f"{FRAMEWORKS[framework]}: {time.perf_counter() - start:.0f} s", flush=True)
+        with run_child("--slips", "--frameworks", framework, start=subprocess.Popen, stdout=subprocess.PIPE) as child:
+            for line in map(bytes.decode, child.stdout):
+                if line.count("\t") == 4:
+                    rows.append((framework, *line.rstrip("\n").split("\t")))
+                    print(f"\r{FRAMEWORKS[framework]}: {rows[-1][1]} in {rows[-1][2]}: {rows[-1][3]}\033[K", end="")
+        if child.returncode:
+            stop(f"--slips {framework}: it ended with status {child.returncode}: see the lines above")
+        print(f"\r{FRAMEWORKS[framework]}: {time.perf_counter() - start:.0f} s\033[K", flush=True)
     for framework, slip, exercise, outcome, check, names in rows:
         if outcome != "named":
             print(f"{outcome}: {slip}, {exercise}, {framework}: {check or 'all holds'}: {names or 'no name'}")
@@ -399,8 +394,7 @@ def main():
         if name not in FRAMEWORKS:
             stop(f"--frameworks {name}: no such framework: give {', '.join(FRAMEWORKS)}")
     if options.child and options.slips:
-        with contextlib.redirect_stderr(sys.stderr):
-            try_slips(options.frameworks[0])
+        try_slips(options.frameworks[0])
         return
     if options.slips:
         show_slips(options.frameworks)
@@ -411,7 +405,7 @@ def main():
     if options.child:
         raise SystemExit(0 if check_attempt(options.attempt.resolve(), exercise, framework) else 1)
     try:
-        status = run_child(options.attempt, stderr=subprocess.DEVNULL).returncode
+        status = run_child(options.attempt, timeout=LONGEST, stderr=subprocess.DEVNULL).returncode
     except subprocess.TimeoutExpired:
         print(f"  NO   it takes longer than {LONGEST} s: what comes after the last line does not end")
         status = 1
