@@ -149,7 +149,7 @@ class Found(NamedTuple):
     slips: tuple[Slip, ...] = ()
 
 
-def run_checks(path, exercise, framework, context, slips, failing_fast=False):
+def run_checks(path, exercise, framework, context, slips):
     """Yield a Found for each check of an attempt, in order, and a name with a reason for each that is left out."""
     from checks import compare, list_checks, observe
 
@@ -172,7 +172,7 @@ def run_checks(path, exercise, framework, context, slips, failing_fast=False):
             wrong |= {check.name} if because else set()
             yield Found(check.name, None, f"no {lacking[0]}" if lacking else f"it depends on {because[0]}")
             continue
-        ours = observe(check, attempt, context)
+        ours = observe(check, attempt, context, as_graph=check.name == "first losses")
         theirs = context.expect(check)  # after it: what the attempt is made of may ask for another list of weights
         message = compare(ours, theirs)
         if not message:
@@ -180,8 +180,6 @@ def run_checks(path, exercise, framework, context, slips, failing_fast=False):
             continue
         wrong.add(check.name)
         yield Found(check.name, message, ours, tuple(find_slips(check, ours, exercise, framework, context, slips)))
-        if failing_fast:
-            return
 
 
 def find_slips(check, ours, exercise, framework, context, slips):
@@ -264,34 +262,35 @@ def check_attempt(path, exercise, framework):
     return is_right
 
 
-def try_slips(framework):
-    """Plant every slip in every answer that teaches its place; print slip, exercise, outcome, check, named slips."""
+def try_slips(framework, everywhere=False, names=()):
+    """Plant slips, all or those of these names, in the first answer that teaches their place, or everywhere.
+
+    Prints, for each: slip, exercise, whether it is named, noticed or missed, the check that found it, the slips named.
+    """
     import checks
 
-    slips = read_slips()
+    slips, done = read_slips(), set()
     for exercise in [each for each in read_exercises() if each.subject in SUBJECTS]:
-        path = answer_path(exercise, framework)
+        path, context = answer_path(exercise, framework), None
         new, text, pieces = list_new(exercise, framework), path.read_text(encoding="utf-8"), read_pieces(path)
-        context = None
-        for slip in slips:
-            planted = plant(slip, exercise, framework, text)
-            if planted is None:
-                continue
-            with tempfile.TemporaryDirectory() as folder:
-                attempt = Path(folder, path.name)
-                attempt.write_text(planted, encoding="utf-8")
-                changed = [name for name, piece in read_pieces(attempt).items() if piece.text != pieces[name].text]
-                if not set(changed) & set(new):
+        with tempfile.TemporaryDirectory() as folder:
+            attempt = Path(folder, "attempt", path.name)
+            attempt.parent.mkdir()
+            for slip in [each for each in slips if each.name in set(names or [each.name]) - done]:
+                planted = plant(slip, exercise, framework, text)
+                if planted is None:
                     continue
-                if context is None:
-                    own = tempfile.TemporaryDirectory()
-                    context = checks.Context(load_side(path, exercise, framework), own.name)
-                check, names = "", []
-                for found in run_checks(attempt, exercise, framework, context, slips, failing_fast=True):
-                    if found.message:
-                        check, names = found.name, [each.name for each in found.slips]
-                outcome = "named" if names == [slip.name] else "noticed" if check else "missed"
-                print("\t".join((slip.name, exercise.name, outcome, check, ",".join(names))), flush=True)
+                attempt.write_text(planted, encoding="utf-8")
+                changed = {name for name, piece in read_pieces(attempt).items() if piece.text != pieces[name].text}
+                if not changed & set(new):
+                    continue
+                done |= set() if everywhere else {slip.name}
+                context = context or checks.Context(load_side(path, exercise, framework), folder)
+                founds = run_checks(attempt, exercise, framework, context, slips)
+                found = next((each for each in founds if each.message), Found("", "", None))
+                named = [each.name for each in found.slips]
+                outcome = "named" if named == [slip.name] else "noticed" if found.name else "missed"
+                print("\t".join((slip.name, exercise.name, outcome, found.name, ",".join(named))), flush=True)
 
 
 # ---- in the process that is started ----
@@ -351,15 +350,17 @@ def show_table():
     return set(verdicts.values()) == {"right"}
 
 
-def show_slips(frameworks):
+def show_slips(frameworks, everywhere):
     """Plant all slips, and print a table: of each kind, how many are named rightly, of how many planted."""
     from rich.console import Console
     from rich.table import Table
 
-    rows = []
+    rows, more = [], ["--everywhere"] * everywhere
     for framework in frameworks:
         start = time.perf_counter()
-        with run_child("--slips", "--frameworks", framework, start=subprocess.Popen, stdout=subprocess.PIPE) as child:
+        with run_child(
+            "--slips", *more, "--frameworks", framework, start=subprocess.Popen, stdout=subprocess.PIPE
+        ) as child:
             for line in map(bytes.decode, child.stdout):
                 if line.count("\t") == 4:
                     rows.append((framework, *line.rstrip("\n").split("\t")))
@@ -386,7 +387,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = stop
     parser.add_argument("attempt", nargs="?", type=Path, help="path of an attempt (a table of all)")
-    parser.add_argument("--slips", action="store_true", help="plant all slips: minutes to half an hour a framework")
+    parser.add_argument("--slips", action="store_true", help="plant each in the first answer that teaches its place")
+    parser.add_argument("--everywhere", action="store_true", help="with --slips: in all answers that teach it")
     parser.add_argument("--frameworks", nargs="+", default=[*FRAMEWORKS], help="whose slips to plant (all)")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -394,10 +396,10 @@ def main():
         if name not in FRAMEWORKS:
             stop(f"--frameworks {name}: no such framework: give {', '.join(FRAMEWORKS)}")
     if options.child and options.slips:
-        try_slips(options.frameworks[0])
+        try_slips(options.frameworks[0], options.everywhere)
         return
     if options.slips:
-        show_slips(options.frameworks)
+        show_slips(options.frameworks, options.everywhere)
         return
     if options.attempt is None:
         raise SystemExit(0 if show_table() else 1)
