@@ -31,6 +31,7 @@ SMALL = {
     },
 }
 BATCH, NUMBER, STEPS = 2, 5, 5  # images in a batch, images in all, iterations of a training
+RUNNING = ("mean", "variance", "var")  # how the names of running averages end
 CLOSE = 1e-7  # relative difference up to which numbers are the same
 
 
@@ -124,8 +125,12 @@ def list_weights(side, network, own=False):
 
     They are those that convert_weights.py finds, layer by layer; or, own, those that the framework itself lists.
     """
-    if own:
-        return list_own(side.framework, network)
+    if own:  # by their place, since the names are the attempt's
+        kinds = [
+            next((kind for kind in RUNNING if name.endswith(kind)), "") for name, _ in list_own(side.framework, network)
+        ]
+        arrays = [array for _, array in list_own(side.framework, network)]
+        return [(f"array {i} {kind}".strip(), array) for i, (kind, array) in enumerate(zip(kinds, arrays, strict=True))]
     return [(name, array) for name, _, array in convert_weights.name_arrays(side.framework, network)]
 
 
@@ -293,7 +298,7 @@ def get_values(side, pairs):
 
 def is_running(name):
     """Return whether an array is a running average, which training does not set by gradients."""
-    return name.endswith(("mean", "variance", "var"))
+    return name.endswith(RUNNING)
 
 
 def find_parameters(side, context):
