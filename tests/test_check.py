@@ -154,15 +154,15 @@ def try_slips(framework, names, folder):
 
 # One or two of each check, all in the exercises that are quick to check.
 PLANTED = {
-    "pytorch": """read_bgr mask_averaged mask_128 with_replacement mirror_axes reshape_for_transpose bn_epsilon
-        bn_momentum_swapped bn_before_relu bn_missing relu_missing padding_missing block_missing fan_out uniform
+    "pytorch": """read_bgr mask_averaged unknown_colours with_replacement edge_black mirror_axes reshape_for_transpose
+        bn_epsilon bn_momentum_swapped bn_before_relu bn_missing relu_missing padding_missing block_missing fan_out
         bias_drawn loss_sum sigmoid_too_many loss_in_steps rate_off_by_one rate_not_set momentum_missing weight_decay
         gradients_accumulate trained_in_test_mode tested_in_training_mode threshold_on_logits views_missing union_sum
         iou_by_image absent_class_0 classes_swapped classes_not_last painted_bgr bilinear_always align_corners
         transposed_swapped concat_order crop_corner mirror_edge unpool_nearest dropout_inverted adam_epsilon
         neighbours_4 one_way laplacian_random_walk darker_part nodes_reshaped no_self_loops chebyshev_factor""",
-    "tensorflow": "channels_first bn_variance_biased relu_missing momentum_missing",
-    "keras": "bn_epsilon softmax_too_few padding_missing",
+    "tensorflow": "channels_first bn_variance_biased momentum_missing",
+    "keras": "bn_epsilon softmax_too_few trained_in_test_mode",
     "chainer": "bn_epsilon_chainer reshape_for_transpose gradients_accumulate align_corners transposed_swapped",
 }
 
@@ -235,6 +235,17 @@ def test_a_network_whose_channels_cannot_be_few_is_checked_as_it_is(tmp_path):
     assert "  NO   parameters: conv 8 kernel: (250, 128, 3, 3), not (256, 128, 3, 3)\n" in wrong
     assert re.search(r"^ +conv 8 kernel \(250, 128, 3, 3\) +conv 8 kernel \(256, 128, 3, 3\)$", wrong, re.MULTILINE)
     assert "   -   weights drawn: not looked at: it depends on parameters\n" in wrong
+
+
+def test_an_attempt_at_the_first_exercise_need_not_turn_images(tmp_path):
+    """The lesson asks for mirrored images; an attempt that turns them is held to the answer in this, too."""
+    paths = []
+    for number, edit in enumerate([('if kind == "affine" and', "if False and"), ("1.35 **", "1.4 **")]):
+        (tmp_path / str(number)).mkdir()
+        paths.append(write_attempt(tmp_path / str(number), "bin_dataset", "pytorch", edit))
+    mirrored, turned = run_checks("bin_dataset", "pytorch", paths)
+    assert "   -   batches by augmentation: not looked at: the images are mirrored alone, as the lesson" in mirrored
+    assert mirrored.endswith("\nright\n") and "  NO   batches by augmentation: images of batch " in turned
 
 
 def test_what_is_wrong_is_told_in_order_with_the_slip_and_its_trap(tmp_path):

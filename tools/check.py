@@ -151,7 +151,7 @@ class Found(NamedTuple):
 
 def run_checks(path, exercise, framework, context, slips):
     """Yield a Found for each check of an attempt, in order, and a name with a reason for each that is left out."""
-    from checks import compare, list_checks, observe
+    from checks import Left, compare, list_checks, observe
 
     attempt, answer = load_side(path, exercise, framework), context.answer
     yield Found("it can be imported", "", None)
@@ -173,6 +173,9 @@ def run_checks(path, exercise, framework, context, slips):
             yield Found(check.name, None, f"no {lacking[0]}" if lacking else f"it depends on {because[0]}")
             continue
         ours = observe(check, attempt, context, as_graph=check.name == "first losses")
+        if isinstance(ours, Left):
+            yield Found(check.name, None, str(ours))
+            continue
         theirs = context.expect(check)  # after it: what the attempt is made of may ask for another list of weights
         message = compare(ours, theirs)
         if not message:

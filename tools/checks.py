@@ -19,6 +19,7 @@ import convert_weights
 import cv2
 import numpy as np
 from exercises import load_answer
+from scipy import sparse
 
 # Inputs as small as each network takes; and for those with many channels, fewer, where an attempt has the constants.
 SIZES = {"unet": 188, "unetlike": 32, "segnet": 32}
@@ -30,6 +31,7 @@ SMALL = {
         "DECODER": ((7, 7, 7, 7), (7, 7, 7, 6), (6, 6, 6, 5), (5, 5, 4), (4, 4, 64)),
     },
 }
+MIRRORED = ("bin_dataset", "semaseg_dataset")  # the exercises whose task is to mirror images, and no more
 BATCH, NUMBER, STEPS = 2, 5, 5  # images in a batch, images in all, iterations of a training
 RUNNING = ("mean", "variance", "var")  # how the names of running averages end
 CLOSE = 1e-7  # relative difference up to which numbers are the same
@@ -37,6 +39,10 @@ CLOSE = 1e-7  # relative difference up to which numbers are the same
 
 class Failed(Exception):
     """What is wrong with an attempt, in one line."""
+
+
+class Left(Exception):
+    """Why a check says nothing of an attempt, in one line."""
 
 
 class Check(NamedTuple):
@@ -175,6 +181,7 @@ class Context:
         inner = size - 184 if self.exercise.name == "unet" else size
         size = 32 if self.exercise.subject == "digits" else size
         self.images = rng.uniform(-1, 1, (NUMBER, size, size, 3))
+        self.images[:, size // 2, size // 2] = 0  # whose planted logits are equal
         self.inputs = self.images[:3]
         classes = len(getattr(answer.module, "CLASSES", "12"))
         self.targets = rng.integers(0, classes, (NUMBER, inner, inner), np.uint8)
@@ -229,7 +236,7 @@ def observe(check, side, context, as_graph=False):
     try:
         with silence():
             return check.observe(side, context)
-    except Failed as error:
+    except (Failed, Left) as error:
         return error
     except NotImplementedError as error:
         return Failed(str(error) or "not written yet")
@@ -416,19 +423,39 @@ def read_newts(side, context):
     return {"names": list(names), "images": images, "targets": targets, "the type of targets": str(targets.dtype)}
 
 
-def draw_newts(side, context):
-    """Return three epochs' batches, and the first random number that is drawn after them."""
-    own = "flips" if context.exercise.name in ("bin_dataset", "semaseg_dataset") else "affine"
-    options, rng = side.small(augment=own, iterations=8), np.random.default_rng(2)
-    images, targets = (
-        context.images[:, :20, :20],
-        context.targets[:, :12, :12] if context.exercise.name == "unet" else context.targets,
-    )
-    batches = list(side.module.draw_batches(images, targets, options, rng))
+def read_unknown(side, context):
+    """Return what becomes of a mask with a colour that is no class's."""
+    side.options()
+    folder = context.folder / "unknown"
+    if not folder.exists():
+        write_newts(folder)
+        cv2.imwrite(str(folder / "seg_images/newt_1.png"), np.full((61, 43, 3), 200, np.uint8))
+    try:
+        side.module.load_newts(folder, 208 if context.exercise.name == "unet" else 24)
+    except (Exception, SystemExit):
+        return {"a mask of an unknown colour": "is refused"}
+    return {"a mask of an unknown colour": "is taken"}
+
+
+def draw_newts(side, context, kind="flips"):
+    """Return batches of three epochs and more, and the first random number that is drawn after them."""
+    options, rng = side.small(augment=kind, iterations=8), np.random.default_rng(2)
+    targets = context.targets[:, :12, :12] if context.exercise.name == "unet" else context.targets
+    batches = list(side.module.draw_batches(context.images[:, :20, :20], targets, options, rng))
     results = {"number of batches": len(batches)}
     for number, batch in enumerate(batches):
         results |= {f"images of batch {number}": batch[0], f"targets of batch {number}": batch[1]}
     return results | {"the next random number": rng.random()}
+
+
+def draw_turned(side, context):
+    """Return batches of images that are turned, scaled and shifted, and of those that stay as they are."""
+    turned, plain = (draw_newts(side, context, kind) for kind in ("affine", "none"))
+    if context.exercise.name in MIRRORED and not compare(turned, draw_newts(side, context)):
+        raise Left("the images are mirrored alone, as the lesson asks here")
+    return {f"{name}, affine": each for name, each in turned.items()} | {
+        f"{name}, none": each for name, each in plain.items()
+    }
 
 
 def make_tensors(side, context):
@@ -492,8 +519,9 @@ def plant_predictions(side, context, images, targets, slope=0):
 
     def predict(network, images, options):
         images = images[:, margin : images.shape[1] - margin, margin : images.shape[2] - margin]
-        places = np.add.outer(np.arange(images.shape[1]), 2 * np.arange(images.shape[2])) / images.shape[1]
-        return images @ matrix - 0.05 + slope * places[..., None] * (-1.0) ** np.arange(context.classes)
+        y, x = np.meshgrid(*2 * [np.linspace(-1, 1, images.shape[1])], indexing="ij")
+        places = y + 3 * y**3 * x  # whose mean over fewer than all eight views is not that over all
+        return images @ matrix + slope * places[..., None] * (-1.0) ** np.arange(context.classes)
 
     network, _, options = build_fixed(side, context)
     original, side.module.predict = side.module.predict, predict
@@ -695,7 +723,8 @@ def multiply(side, context):
     side.options()
     images = np.random.default_rng(4).random((2, 4, 5, 3))
     features = side.module.to_features(side.to_tensor(images))
-    product = side.module.multiply(side.module.to_sparse(make_graph(context)[2], "cpu"), features)
+    matrix = sparse.triu(make_graph(context)[2]).tocsr()  # not symmetric, so that its transpose is another
+    product = side.module.multiply(side.module.to_sparse(matrix, "cpu"), features)
     return {"features": side.to_array(features), "the matrix times the features": side.to_array(product)}
 
 
@@ -730,7 +759,9 @@ CHECKS = {
     "semaseg": [
         Check("options", ("read_options",), (), find_options),
         Check("images and targets", ("load_newts",), (), read_newts),
+        Check("unknown colours", ("load_newts",), ("images and targets",), read_unknown),
         Check("batches", ("draw_batches",), (), draw_newts),
+        Check("batches by augmentation", ("draw_batches",), ("batches",), draw_turned),
         Check("tensors", ("to_tensor",), (), make_tensors),
         *NETWORK,
         Check("logits in training mode", ("build_network",), ("logits in test mode",), find_training_logits),
