@@ -3,9 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help compare street site test parity verify-voc mutants notebooks lint format benchmark lesson-figures
+.PHONY: help start check compare street site test parity verify-voc mutants notebooks lint format benchmark lesson-figures
 
 help:  ## list these targets
+	@echo "make start      write a starter file to Question_*/attempts/: an answer without the code of what its exercise teaches;"
+	@echo "                EXERCISE=bin_dataset FRAMEWORK=pytorch"
+	@echo "make check      check your attempts against the answers, in seconds each; ATTEMPT=FILE for one, in detail"
 	@echo "make compare    train one exercise in all four frameworks and lay the results side by side; variables:"
 	@echo "                EXERCISE=unetlike ITERATIONS=300 SEED=0 FRAMEWORKS=\"pytorch keras\" DATA=Dataset DEVICE=auto"
 	@echo "make street     Question_street from nothing to the report: draw streets, preprocess, records, train, test, infer;"
@@ -25,6 +28,12 @@ help:  ## list these targets
 	@echo "make lesson-figures  train every exercise in all frameworks and draw the answers' pictures: an hour or so;"
 	@echo "                EXERCISE=unetlike for one"
 	@echo "make benchmark  time a training step of each answer against a bare loop: an hour or so"
+
+start: $(INSTALLED)  ## a starter file for an exercise
+	@$(BIN)/python tools/start.py --exercise "$(or $(EXERCISE),bin_dataset)" $(if $(FRAMEWORK),--framework "$(FRAMEWORK)")
+
+check: $(INSTALLED)  ## attempts against the answers
+	@$(BIN)/python tools/check.py $(if $(ATTEMPT),"$(ATTEMPT)")
 
 compare: $(INSTALLED)  ## one exercise in four frameworks
 	@$(BIN)/python tools/compare.py $(if $(EXERCISE),--exercise "$(EXERCISE)") $(if $(ITERATIONS),--iterations "$(ITERATIONS)") \

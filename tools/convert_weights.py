@@ -84,12 +84,12 @@ def find_layers(framework, part):
     """
     if framework == "pytorch":
         for layer in part.modules():
-            name = type(layer).__name__
-            if name in ("Conv2d", "ConvTranspose2d"):
-                yield "conv" if name == "Conv2d" else "transposed", (layer.weight, layer.bias)
-            elif name == "Linear":
+            names = [base.__name__ for base in type(layer).__mro__]  # an answer may have made a layer its own
+            if "Conv2d" in names or "ConvTranspose2d" in names:
+                yield "conv" if "Conv2d" in names else "transposed", (layer.weight, layer.bias)
+            elif "Linear" in names:
                 yield "linear", (layer.weight, layer.bias)
-            elif name == "BatchNorm2d":
+            elif "BatchNorm2d" in names:
                 yield "norm", (layer.weight, layer.bias, layer.running_mean, layer.running_var)
     elif framework == "keras":
         for layer in sorted(part.layers, key=find_turn):
@@ -100,6 +100,8 @@ def find_layers(framework, part):
                 yield "norm", (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
             elif hasattr(layer, "kernel"):
                 yield "linear", (layer.kernel, layer.bias)
+            elif hasattr(layer, "layers"):  # a model within the model
+                yield from find_layers(framework, layer)
     elif isinstance(part, list | tuple):
         for item in part:
             yield from find_layers(framework, item)
@@ -148,6 +150,17 @@ def to_numpy(framework, array):
     return np.asarray(getattr(array, "array", array) if framework == "chainer" else array)
 
 
+def assign(framework, array, new):
+    """Give a framework's array the values of a NumPy array of its shape."""
+    new = np.ascontiguousarray(new)
+    if framework == "pytorch":
+        array.data.copy_(type(array.data)(new))
+    elif framework == "chainer":
+        getattr(array, "array", array)[...] = new
+    else:
+        array.assign(new)
+
+
 def name_arrays(framework, network):
     """Yield (name, kind, array) of each of a network's own arrays, such as "norm 3 gamma": counted by kind from 0."""
     counts = dict.fromkeys(("conv", "transposed", "linear", "norm"), 0)
@@ -180,13 +193,7 @@ def set_weights(framework, network, weights):
         raise ValueError
     for name, kind, array in name_arrays(framework, network):
         new = weights[name].transpose(np.argsort(AXES[framework][kind])) if name.endswith("kernel") else weights[name]
-        new = np.ascontiguousarray(new)
-        if framework == "pytorch":
-            array.data.copy_(type(array.data)(new))
-        elif framework == "chainer":
-            getattr(array, "array", array)[...] = new
-        else:
-            array.assign(new)
+        assign(framework, array, new)
 
 
 def count_classes(folder):

@@ -1,0 +1,421 @@
+"""Check an attempt at an exercise against its answer: say what holds and what does not, and why where that is known.
+
+    python tools/check.py Question_semaseg/attempts/07_nearest_pytorch.py
+    python tools/check.py            a table of all attempts, and which of them are right
+    python tools/check.py --slips    plant every slip of slips.toml in the answers, and count how many are named
+
+The file's name tells the exercise and the framework. The checks, in checks.py, take seconds: small inputs, fixed
+weights, double precision, no training beyond five steps. An attempt may be organised in its own way, with other
+classes, helpers and names of parameters, as long as the functions are there that the answer has, take the same
+arguments in the same order and compute the same; layers must come in the order in which the data pass them. Where
+something differs, the slips of slips.toml are planted in the answer one by one: if one makes it compute what the
+attempt computes, the attempt has that slip. Options are checked for their defaults alone, and main is not run.
+
+Exit status: 0 right, 1 not right, 2 cannot be checked.
+"""
+
+import argparse
+import inspect
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+from copies import read_claims, read_pieces
+from exercises import FRAMEWORKS, REPOSITORY, answer_path, find_exercise, find_subject, name_of, read_exercises
+from start import attempt_path, find_lesson
+
+SLIPS = Path(__file__).with_name("slips.toml")
+SUBJECTS = ("semaseg", "digits")
+LONGEST = 300  # seconds that a check of one attempt may take
+NEEDED = ("load_newts", "build_network", "compute_loss", "train", "predict", "test")  # whatever is new
+KINDS = {"does": str, "see": str, "shows": list, "exercises": list}
+
+
+class Slip(NamedTuple):
+    """A slip: what it does, the trap in the lesson that explains it, the checks that it fails first, and its edits.
+
+    edits has for a framework, or for "all", pairs of a regular expression and what takes the place of what matches.
+    """
+
+    name: str
+    does: str
+    see: str
+    shows: tuple[str, ...]
+    exercises: tuple[str, ...]
+    edits: dict[str, list[list[str]]]
+
+
+def stop(message):
+    """End with one line and status 2."""
+    print(f"check.py: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def read_slips(path=SLIPS):
+    """Return the slips of a TOML file; ValueError, which names the table and the fix, where one is malformed."""
+    slips = []
+    for name, table in tomllib.loads(path.read_text(encoding="utf-8")).items():
+        edits = {key: table.pop(key) for key in ("all", *FRAMEWORKS) if key in table}
+        for key, kind in KINDS.items():
+            if not isinstance(table.setdefault(key, [] if key == "exercises" else None), kind):
+                raise ValueError(f"{path.name}: {name}: {key}: write a {kind.__name__}")
+        if table.keys() - KINDS.keys() or not edits:
+            raise ValueError(f"{path.name}: {name}: write {', '.join(KINDS)}, and edits for all or a framework")
+        shows, exercises = tuple(table["shows"]), tuple(table["exercises"])
+        slips.append(Slip(name, table["does"], table["see"], shows, exercises, edits))
+    return slips
+
+
+def plant(slip, exercise, framework, text):
+    """Return the text of an answer with a slip in it, None where there is no place for it."""
+    if slip.exercises and exercise.name not in slip.exercises:
+        return None
+    planted = text
+    for old, new in slip.edits.get("all", []) + slip.edits.get(framework, []):
+        planted = re.sub(old, new, planted, flags=re.MULTILINE)
+    return planted if planted != text else None
+
+
+def find_trap(slip, exercise):
+    """Return where the lesson explains a slip, as a message gives it: the file, the line and the trap's title."""
+    folder = REPOSITORY / find_subject(exercise.subject).folder
+    others = [REPOSITORY / find_subject(name).folder for name in SUBJECTS]
+    for place in dict.fromkeys((folder, *others)):
+        for path in (place / "README.md", *sorted(place.glob("lesson/*[!a].md"))):
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+                if slip.see in line:
+                    return f'{path.relative_to(REPOSITORY).as_posix()}, line {number}, "{slip.see.strip("*# ")}"'
+    return find_lesson(exercise)
+
+
+# ---- in a process of its own, since an attempt may do anything ----
+
+
+def load_side(path, exercise, framework, is_small=True):
+    """Return a Side, with few channels or its own; Failed, which says why, where it cannot be imported."""
+    from checks import Failed, Side
+
+    try:
+        side = Side(path, exercise, framework)
+    except SyntaxError as error:
+        raise Failed(f"line {error.lineno}: no Python: {error.msg}") from error
+    except Failed:
+        raise
+    except Exception as error:
+        raise Failed(f"{type(error).__name__}: {error}") from error
+    side.shrink(is_small)
+    return side
+
+
+def list_new(exercise, framework):
+    """Return the names of the pieces that are new in an exercise."""
+    path = answer_path(exercise, framework)
+    claims = read_claims(path)
+    return claims.new if claims.base else tuple(read_pieces(path))
+
+
+def check_functions(attempt, answer, checks, new):
+    """Return what is wrong with the functions of an attempt, one line each, and the names of those that are absent."""
+    messages, absent = [], []
+    if not attempt.has_float:
+        messages.append('there is no constant FLOAT: write FLOAT = "float32", and let it be the type of all arrays')
+    for name in dict.fromkeys(name for check in checks for name in check.calls):
+        wanted = inspect.signature(getattr(answer.module, name))
+        if not attempt.has(name):
+            absent.append(name)
+            if name in NEEDED or name in new:
+                messages.append(f"there is no {name}{wanted}")
+            continue
+        own = inspect.signature(getattr(attempt.module, name))
+        try:
+            own.bind(*wanted.parameters)
+        except TypeError:
+            messages.append(f"{name}{own}: must take what the answer's does: {name}{wanted}")
+    return messages, absent
+
+
+class Found(NamedTuple):
+    """What came of a check: message is empty where it holds; slips are those that explain what does not."""
+
+    name: str
+    message: str
+    result: object
+    slips: tuple[Slip, ...] = ()
+
+
+def run_checks(path, exercise, framework, context, slips):
+    """Yield a Found for each check of an attempt, in order, and a name with a reason for each that is left out."""
+    from checks import Left, compare, list_checks, observe
+
+    attempt, answer = load_side(path, exercise, framework), context.answer
+    yield Found("it can be imported", "", None)
+    if attempt.has("build_network") and answer.has("build_network"):
+        context.adapt(attempt)
+    checks, new = list_checks(answer), list_new(exercise, framework)
+    messages, absent = check_functions(attempt, answer, checks, new)
+    for message in messages:
+        yield Found("functions", message, None)
+    if messages:
+        return
+    yield Found("functions", "", [name for check in checks for name in check.calls])
+    wrong = set()
+    for check in checks:
+        lacking = [name for name in check.calls if name in absent]
+        because = [name for name in check.needs if name in wrong]
+        if lacking or because:
+            wrong |= {check.name} if because else set()
+            yield Found(check.name, None, f"no {lacking[0]}" if lacking else f"it depends on {because[0]}")
+            continue
+        ours = observe(check, attempt, context, as_graph=check.name == "first losses")
+        if isinstance(ours, Left):
+            yield Found(check.name, None, str(ours))
+            continue
+        theirs = context.expect(check)  # after it: what the attempt is made of may ask for another list of weights
+        message = compare(ours, theirs)
+        if not message:
+            yield Found(check.name, "", ours)
+            continue
+        wrong.add(check.name)
+        yield Found(check.name, message, ours, tuple(find_slips(check, ours, exercise, framework, context, slips)))
+
+
+def find_slips(check, ours, exercise, framework, context, slips):
+    """Yield the slips with which the answer computes in a check what the attempt does."""
+    from checks import Failed, compare, observe
+
+    text = answer_path(exercise, framework).read_text(encoding="utf-8")
+    for slip in slips:
+        planted = plant(slip, exercise, framework, text) if check.name in slip.shows else None
+        if planted is None:
+            continue
+        path = context.folder / f"{slip.name}" / answer_path(exercise, framework).name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(planted, encoding="utf-8")
+        try:
+            side = load_side(path, exercise, framework, context.is_small)
+        except Failed:
+            continue
+        if not compare(ours, observe(check, side, context)):
+            yield slip
+
+
+def describe(found, exercise):
+    """Return the numbers of a check that holds, in a few words."""
+    if found.name == "functions":
+        return ", ".join(dict.fromkeys(found.result))
+    if not isinstance(found.result, dict):
+        return ""
+    if found.name == "parameters":
+        return f"{exercise.parameters:,}"
+    if found.name not in ("first losses", "test", "evaluation", "measures"):
+        return ""
+    numbers = [f"{name} {value:.6g}" for name, value in found.result.items() if isinstance(value, float)]
+    return ", ".join(numbers[:5])
+
+
+def report_parameters(ours, theirs):
+    """Return the lines of a table of the parameters around the first that differs, those of attempt and answer."""
+    rows = [(name, shape) for name, shape in ours.items()], [(name, shape) for name, shape in theirs.items()]
+    first = next(i for i, (a, b) in enumerate(zip(*(part + [None] for part in rows), strict=False)) if a != b)
+    lines = [f"{'':9}{'yours':48}the answer's"]
+    for i in range(max(0, first - 1), min(first + 5, max(map(len, rows)))):
+        cells = [f"{part[i][0]} {part[i][1]}" if i < len(part) else "-" for part in rows]
+        lines.append(f"{'':9}{cells[0]:48}{cells[1]}")
+    return lines
+
+
+def check_attempt(path, exercise, framework):
+    """Check an attempt, and print a line for each check; return whether it is right."""
+    import checks
+
+    slips, is_right = read_slips(), True
+    say = sys.stdout.write
+    say(f"{path.name}: exercise {exercise.number}, {exercise.name}, in {FRAMEWORKS[framework]}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        context = checks.Context(load_side(answer_path(exercise, framework), exercise, framework), folder)
+        try:
+            for found in run_checks(path, exercise, framework, context, slips):
+                if found.message is None:
+                    say(f"   -   {found.name}: not looked at: {found.result}\n")
+                elif not found.message:
+                    say(
+                        f"  yes  {found.name}"
+                        + (f": {describe(found, exercise)}" if describe(found, exercise) else "")
+                        + "\n"
+                    )
+                else:
+                    is_right = False
+                    say(f"  NO   {found.name}: {found.message}\n")
+                    if found.name == "parameters" and isinstance(found.result, dict):
+                        say("\n".join(report_parameters(found.result, context.expected["parameters"])) + "\n")
+                    for slip in found.slips:
+                        say(f"       {slip.does} The answer with this slip computes what yours does.\n")
+                        say(f"       See {find_trap(slip, exercise)}\n")
+                sys.stdout.flush()
+        except checks.Failed as error:
+            say(f"  NO   it can be imported: {error}\n")
+            is_right = False
+    say("right\n" if is_right else f"not right yet; the lesson: {find_lesson(exercise)}\n")
+    return is_right
+
+
+def try_slips(framework, everywhere=False, names=()):
+    """Plant slips, all or those of these names, in the first answer that teaches their place, or everywhere.
+
+    Prints, for each: slip, exercise, whether it is named, noticed or missed, the check that found it, the slips named.
+    """
+    import checks
+
+    slips, done = read_slips(), set()
+    for exercise in [each for each in read_exercises() if each.subject in SUBJECTS]:
+        path, context = answer_path(exercise, framework), None
+        new, text, pieces = list_new(exercise, framework), path.read_text(encoding="utf-8"), read_pieces(path)
+        with tempfile.TemporaryDirectory() as folder:
+            attempt = Path(folder, "attempt", path.name)
+            attempt.parent.mkdir()
+            for slip in [each for each in slips if each.name in set(names or [each.name]) - done]:
+                planted = plant(slip, exercise, framework, text)
+                if planted is None:
+                    continue
+                attempt.write_text(planted, encoding="utf-8")
+                changed = {name for name, piece in read_pieces(attempt).items() if piece.text != pieces[name].text}
+                if not changed & set(new):
+                    continue
+                done |= set() if everywhere else {slip.name}
+                context = context or checks.Context(load_side(path, exercise, framework), folder)
+                founds = run_checks(attempt, exercise, framework, context, slips)
+                found = next((each for each in founds if each.message), Found("", "", None))
+                named = [each.name for each in found.slips]
+                outcome = "named" if named == [slip.name] else "noticed" if found.name else "missed"
+                print("\t".join((slip.name, exercise.name, outcome, found.name, ",".join(named))), flush=True)
+
+
+# ---- in the process that is started ----
+
+
+def run_child(*arguments, start=subprocess.run, **kwargs):
+    """Start this file in a process of its own, on one core, and return what subprocess's function does."""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "PYTHONDONTWRITEBYTECODE": "1"}
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        environment[name] = "1"  # the inputs are so small that more threads are slower
+    command = [sys.executable, __file__, "--child", *map(str, arguments)]
+    return start(command, env=environment, **kwargs)
+
+
+def find_attempt(path):
+    """Return the exercise and the framework of an attempt by its name; stop where there is no such file or exercise."""
+    if not path.is_file():
+        stop(f"{path}: no such file: write one with make start EXERCISE=nearest FRAMEWORK=pytorch")
+    try:
+        name, framework = name_of(path.stem)
+        exercise = find_exercise(name)
+    except ValueError as error:
+        stop(f"{path.name}: {error}")
+    if exercise.subject not in SUBJECTS:
+        stop(f"{path.name}: attempts at the exercises of {find_subject(exercise.subject).folder} cannot be checked yet")
+    return exercise, framework
+
+
+def show_table():
+    """Check all attempts, and print a table of exercises and frameworks; return whether all are right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    exercises = [each for each in read_exercises() if each.subject in SUBJECTS]
+    paths = {(each, name): attempt_path(each, name) for each in exercises for name in FRAMEWORKS}
+    paths = {key: path for key, path in paths.items() if path.is_file()}
+    if not paths:
+        print("no attempt yet: write one with make start EXERCISE=bin_dataset FRAMEWORK=pytorch")
+        return True
+    table = Table(title="Attempts")
+    for name in ("exercise", *FRAMEWORKS.values()):
+        table.add_column(name)
+    verdicts = {}
+    for key, path in paths.items():
+        try:
+            done = run_child(path, timeout=LONGEST, capture_output=True, encoding="utf-8")
+            wrong = re.search(r"^  NO   (.*?):", done.stdout, re.MULTILINE)
+            verdicts[key] = "right" if done.returncode == 0 else wrong[1] if wrong else "cannot be checked"
+        except subprocess.TimeoutExpired:
+            verdicts[key] = f"longer than {LONGEST} s"
+    for exercise in exercises:
+        cells = [verdicts.get((exercise, name), "") for name in FRAMEWORKS]
+        if any(cells):
+            table.add_row(f"{exercise.number} {exercise.name}", *cells)
+    Console().print(table)
+    print("Where one is not right yet, the first check that does not hold is named.")
+    return set(verdicts.values()) == {"right"}
+
+
+def show_slips(frameworks, everywhere):
+    """Plant all slips, and print a table: of each kind, how many are named rightly, of how many planted."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows, more = [], ["--everywhere"] * everywhere
+    for framework in frameworks:
+        start = time.perf_counter()
+        with run_child(
+            "--slips", *more, "--frameworks", framework, start=subprocess.Popen, stdout=subprocess.PIPE
+        ) as child:
+            for line in map(bytes.decode, child.stdout):
+                if line.count("\t") == 4:
+                    rows.append((framework, *line.rstrip("\n").split("\t")))
+                    print(f"\r{FRAMEWORKS[framework]}: {rows[-1][1]} in {rows[-1][2]}: {rows[-1][3]}\033[K", end="")
+        if child.returncode:
+            stop(f"--slips {framework}: it ended with status {child.returncode}: see the lines above")
+        print(f"\r{FRAMEWORKS[framework]}: {time.perf_counter() - start:.0f} s\033[K", flush=True)
+    for framework, slip, exercise, outcome, check, names in rows:
+        if outcome != "named":
+            print(f"{outcome}: {slip}, {exercise}, {framework}: {check or 'all holds'}: {names or 'no name'}")
+    table = Table(title="Named rightly, of those planted")
+    for name in ("slip", *(FRAMEWORKS[each] for each in frameworks)):
+        table.add_column(name)
+    for slip in read_slips():
+        outcomes = [[row[3] for row in rows if row[:2] == (each, slip.name)] for each in frameworks]
+        table.add_row(slip.name, *(f"{each.count('named')}/{len(each)}" if each else "" for each in outcomes))
+    Console().print(table)
+    counts = [sum(row[3] == outcome for row in rows) for outcome in ("named", "noticed", "missed")]
+    kinds = len({row[1] for row in rows})
+    print(f"{len(rows)} planted of {kinds} kinds: {counts[0]} named, {counts[1]} noticed only, {counts[2]} missed")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = stop
+    parser.add_argument("attempt", nargs="?", type=Path, help="path of an attempt (a table of all)")
+    parser.add_argument("--slips", action="store_true", help="plant each in the first answer that teaches its place")
+    parser.add_argument("--everywhere", action="store_true", help="with --slips: in all answers that teach it")
+    parser.add_argument("--frameworks", nargs="+", default=[*FRAMEWORKS], help="whose slips to plant (all)")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    for name in options.frameworks:
+        if name not in FRAMEWORKS:
+            stop(f"--frameworks {name}: no such framework: give {', '.join(FRAMEWORKS)}")
+    if options.child and options.slips:
+        try_slips(options.frameworks[0], options.everywhere)
+        return
+    if options.slips:
+        show_slips(options.frameworks, options.everywhere)
+        return
+    if options.attempt is None:
+        raise SystemExit(0 if show_table() else 1)
+    exercise, framework = find_attempt(options.attempt)
+    if options.child:
+        raise SystemExit(0 if check_attempt(options.attempt.resolve(), exercise, framework) else 1)
+    try:
+        status = run_child(options.attempt, timeout=LONGEST, stderr=subprocess.DEVNULL).returncode
+    except subprocess.TimeoutExpired:
+        print(f"  NO   it takes longer than {LONGEST} s: what comes after the last line does not end")
+        status = 1
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()
