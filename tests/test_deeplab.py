@@ -286,12 +286,16 @@ def folder(tmp_path_factory):
         "nested": {"model": dict(state), "epoch": 3},
         "list": list(state.values()),
         "nothing": {},
+        "nan": state | {"classifier.4.bias": torch.full((21,), torch.nan)},
+        "infinite": state | {"backbone.bn1.running_var": torch.full((16,), torch.inf)},
     }
     for name, value in other.items():
         torch.save(value, folder / f"wrong/{name}.pth")
     numbers = struct.pack("<4f", 1, 2, 3, 4)
     for name, value in {**list_hostile(folder), **{name: {"x": part} for name, part in BEYOND.items()}}.items():
         wrong[f"{name} zip"], wrong[f"{name} legacy"] = (pack(value, numbers, legacy) for legacy in (False, True))
+    both = {"x": tensor(), "y": tensor(Storage(key="1"))}
+    wrong["numbers lack legacy"] = pack(both, numbers, legacy=True)  # of storage 1, which would be whatever was there
     for name, data in wrong.items():
         (folder / f"wrong/{name}.pth").write_bytes(data)
     (folder / "wrong/folder.pth").mkdir()
@@ -356,6 +360,9 @@ def test_wrong_files_end_in_one_line_and_nothing_is_run(folder, predicted, frame
         assert "not the weights of DeepLabV3 of --depth 14" in ended[f"{name}.pth"][1][0]
     assert "classifier.4.bias is missing, not (21,)" in ended["lacking.pth"][1][0]
     assert "classifier.5.bias is (21,), not there" in ended["more.pth"][1][0]
+    for name in ("classifier.4.bias", "backbone.bn1.running_var"):
+        assert f"{name} holds NaN or infinity" in ended["nan.pth" if name[0] == "c" else "infinite.pth"][1][0]
+    assert "(it lacks the numbers of some tensors)" in ended["numbers lack legacy.pth"][1][0]
     made = [f"{name} {kind}" for name in (*list_hostile(folder), *BEYOND) for kind in ("zip", "legacy")]
     for name in ("text", "zip cut at 2000", "flipped", *made):
         assert "not a whole file of weights in PyTorch's format" in ended[f"{name}.pth"][1][0], name

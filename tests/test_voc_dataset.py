@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -153,6 +154,9 @@ def test_pictures_are_drawn_where_none_are_or_not_all(tmp_path, monkeypatch, cap
     assert (lists / "part.txt").read_text() == "one\none\n" and (lists / "val.txt").read_text() == "one\n"
     assert capsys.readouterr().out.count("drawing pictures") == 3
     stopped(capsys, ANSWER.find_voc, tmp_path / "other")  # draws only at the default place
+    shutil.rmtree(tmp_path / "voc")
+    monkeypatch.chdir(tmp_path)
+    assert ANSWER.find_voc(Path("voc")) == Path("voc") / FOLDER  # however it is named
 
 
 def test_names_are_those_of_the_lists(voc):
@@ -166,6 +170,26 @@ def test_an_empty_list_and_a_doubled_name_are_told(tmp_path, capsys, text):
     path = tmp_path / FOLDER / "ImageSets" / "Segmentation" / "train.txt"
     write(path, text.encode())
     assert f"{path}: empty, or names an image twice" in stopped(capsys, ANSWER.read_names, tmp_path / FOLDER, "train")
+
+
+@pytest.mark.parametrize("data", [b"2007_000032\n\xff\n", "2007_000032\n".encode("utf-16")], ids=["a byte", "UTF-16"])
+def test_a_list_that_is_not_utf_8_is_told_but_may_begin_with_a_mark(tmp_path, capsys, data):
+    write_voc(tmp_path)
+    path = tmp_path / FOLDER / "ImageSets" / "Segmentation" / "val.txt"
+    right = path.read_text("utf-8")
+    write(path, data)
+    assert f"{path}: not in UTF-8" in stopped(capsys, ANSWER.read_names, tmp_path / FOLDER, "val")
+    write(path, right.encode("utf-8-sig"))
+    assert ANSWER.read_names(tmp_path / FOLDER, "val") == list(VOC_SIZES["val"])
+
+
+@pytest.mark.parametrize("name", ["../../up", "/up", "sub/2007_000032", "sub\\up", "C:up", "..up"])
+def test_a_path_is_no_name(tmp_path, capsys, name):
+    """Pictures of it would be written outside --out."""
+    write_voc(tmp_path)
+    path = tmp_path / FOLDER / "ImageSets" / "Segmentation" / "val.txt"
+    write(path, f"2007_000033\n{name}\n".encode())
+    assert f"{path}: {name}: not the name" in stopped(capsys, ANSWER.read_names, tmp_path / FOLDER, "val")
 
 
 @pytest.mark.parametrize("file", ["JPEGImages/2010_000042.jpg", "SegmentationClass/2010_000042.png"])
@@ -355,6 +379,12 @@ def test_what_a_centre_crop_costs_is_worked_out_by_hand():
     assert found["miou_at_most"] == pytest.approx((7 / 11 + 4 / 8 + 1) / 3)  # over the pixels of both
     assert ANSWER.measure_crop([mask.T], 2)["pixels_kept"] == 0.5
     assert ANSWER.measure_crop([mask], 4) == {"pixels_kept": 0.5, "miou_at_most": 1.0}
+
+
+def test_where_all_is_void_there_is_nothing_to_measure(capsys):
+    pairs = ANSWER.count_pairs(np.full((2, 3), VOID, np.uint8), np.zeros((2, 3), np.uint8))
+    line = stopped(capsys, ANSWER.measure, pairs)
+    assert "--data: every pixel of val that is to be measured is void" in line
 
 
 # ---- whole runs ----

@@ -8,6 +8,7 @@ them by itself is PyTorch's.
 import csv
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import ANSWERS, FRAMEWORKS, VOC_SIZES, pytorch, run_python, stopped
+from conftest import ANSWERS, FRAMEWORKS, ROOT, VOC_SIZES, encode_mask, pytorch, run_python, stopped
 from PIL import Image
 
 FINETUNE, VOC_TEST = pytorch("deeplab_finetune"), pytorch("voc_test")
@@ -29,7 +30,8 @@ by_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
 
 def make_options(**changes):
     options = {"depth": "14", "device": "cpu", "size": SIZE, "batch": BATCH, "seed": 0, "workers": 0, "lr": RATE}
-    return SimpleNamespace(**options | {"norm": "running", "crop": "random", "resume": False, "pictures": 0} | changes)
+    options |= {"norm": "running", "crop": "random", "resume": False, "pictures": 0, "weights": None}
+    return SimpleNamespace(**options | changes)
 
 
 def make_network(seed=1):
@@ -407,9 +409,11 @@ def test_a_run_that_was_killed_goes_on_to_the_same_losses(voc, tmp_path, fork):
 @by_framework
 def test_each_framework_goes_on_or_says_why_not(voc, weights, tmp_path, fork, framework):
     script = copy_answer("deeplab_finetune", framework, tmp_path, SAVE_EVERY=(50, 2))
-    arguments = [*SMALL, "--weights", weights, "--iterations", 5, "--data", voc, "--norm", "running"]
-    whole = fork(script, *arguments, "--out", "whole", cwd=tmp_path)
+    given = Path(shutil.copy(weights, tmp_path / "given.pth"))
+    arguments = [*SMALL, "--weights", given, "--iterations", 5, "--data", voc, "--norm", "running"]
+    whole = fork(script, *arguments, "--resume", "--out", "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
+    assert "--resume: no checkpoint in whole/: training begins from the start" in whole.stdout
     before = KILL.format(number=1, delay=0.02)
     killed = fork(script, *arguments, "--out", "out", cwd=tmp_path, before=before)
     assert killed.returncode not in (0, 1, 2), killed.stderr
@@ -432,8 +436,13 @@ def test_each_framework_goes_on_or_says_why_not(voc, weights, tmp_path, fork, fr
         assert path.read_bytes() == kept[:cut]
 
     path.write_bytes(kept)
+    if framework == "pytorch":  # other weights under the same name
+        VOC_TEST.write_pth(given, make_network(seed=4))
+        refused = fork(script, *arguments, "--resume", "--out", "out", cwd=tmp_path)
+        assert refused.returncode == 2 and other in refused.stderr and "(weights of CRC-32 " in refused.stderr
+        shutil.copy(weights, given)
     last = fork(script, *arguments, "--resume", "--out", "out", cwd=tmp_path)
-    assert last.returncode == 0, last.stderr
+    assert last.returncode == 0 and "no checkpoint" not in last.stdout, last.stderr
     losses = [dict(csv.reader((tmp_path / name / "loss.csv").open())) for name in ("whole", "out")]
     assert losses[0] == losses[1] and list(losses[0]) == ["iteration", *"12345"]
     again = fork(script, *arguments, "--resume", "--out", "out", cwd=tmp_path)
@@ -513,8 +522,10 @@ def test_measures_leave_out_the_classes_of_another_phase(voc):
     """A class that is not learnt is void in the truth, and no part of the mean where it is predicted."""
     folder = FINETUNE.find_voc(voc)
     names, classes = list(VOC_SIZES["val"]), range(11, 21)
-    network, options = make_network(), make_options()
+    network, options = make_network(), make_options(pictures=len(names))
     found, predictions = FINETUNE.evaluate(network, folder, names, classes, options)
+    same, few = FINETUNE.evaluate(network, folder, names, classes, make_options(pictures=1))
+    assert same == found and list(few) == names[:1]  # what no picture is written of is not kept
     masks = [FINETUNE.centre_crop(*FINETUNE.read_pair(folder, name), SIZE)[1] for name in names]
     masks = [np.where(np.isin(mask, [0, *classes]), mask, VOID) for mask in masks]
     expected = measure_by_sets(masks, predictions.values())
@@ -642,6 +653,17 @@ def test_a_batch_of_the_last_images_is_no_single_one(voc, monkeypatch):
     assert seen == [3] * 4
 
 
+def test_a_val_of_nothing_but_void_is_told_before_training(voc, tmp_path, monkeypatch, capsys):
+    shutil.copytree(voc, tmp_path / "voc")
+    folder = tmp_path / "voc/VOCdevkit/VOC2012/SegmentationClass"
+    for name, size in VOC_SIZES["val"].items():
+        (folder / f"{name}.png").write_bytes(encode_mask(np.full(size, VOID)))
+    arguments = [*SMALL, "--iterations", 1, "--data", tmp_path / "voc", "--out", tmp_path / "out"]
+    monkeypatch.setattr(sys, "argv", list(map(str, ["answer", *arguments])))
+    line = stopped(capsys, VOC_TEST.main)
+    assert "--data: every pixel of val that is to be measured is void" in line and not os.path.exists(tmp_path / "out")
+
+
 def test_one_image_to_validate_on_is_too_few(voc, tmp_path, monkeypatch, capsys):
     shutil.copytree(voc, tmp_path / "voc")
     path = tmp_path / "voc/VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"
@@ -650,3 +672,12 @@ def test_one_image_to_validate_on_is_too_few(voc, tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(sys, "argv", list(map(str, ["answer", *arguments])))
     line = stopped(capsys, VOC_TEST.main)
     assert "val.txt names one image" in line and not os.path.exists(tmp_path / "out")
+
+
+@pytest.mark.parametrize("language, pattern", [("", r"(\d+) s "), (".ja", r"(\d+) 秒")])
+def test_seconds_in_the_page_are_those_that_were_measured(language, pattern):
+    page = (ROOT / f"Question_voc/lesson/04_deeplab_finetune{language}.md").read_text("utf-8")
+    answers = json.loads((ROOT / "Question_voc/assets/results.json").read_text("utf-8"))["answers"]
+    sentence = page[page.index("`make lesson-figures EXERCISE=deeplab_finetune`") :][:200]
+    measured = [round(answers[f"deeplab_finetune_{framework}"]["seconds"]) for framework in FRAMEWORKS]
+    assert [int(number) for number in re.findall(pattern, sentence)] == measured

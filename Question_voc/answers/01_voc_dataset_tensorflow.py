@@ -53,7 +53,7 @@ DRAWN = Path(__file__, "../../../Dataset/voc").resolve()  # pictures in VOC's la
 def find_voc(folder):
     """Return the folder VOC2012 that is in folder; draw pictures first where none are at the default place."""
     complete, draw = folder / FOLDER / "ImageSets" / "Segmentation" / "val.txt", DRAWN.with_name("draw_voc.py")
-    if folder == DRAWN and not complete.exists() and draw.exists():
+    if folder.resolve() == DRAWN and not complete.exists() and draw.exists():
         print(f"drawing pictures in VOC's layout to {DRAWN}, once: less than a minute", flush=True)
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what stops draw_voc.py, Ctrl-C too, it says itself
         status = subprocess.run([sys.executable, str(draw)], stdout=subprocess.DEVNULL).returncode
@@ -69,10 +69,15 @@ def find_voc(folder):
 def read_names(voc, split):
     """Return the names of the images of a split, "train" or "val"; each has an image and a mask."""
     path = voc / "ImageSets" / "Segmentation" / f"{split}.txt"
-    names = path.read_text(encoding="utf-8").split()
+    try:
+        names = path.read_text(encoding="utf-8-sig").split()  # some editors begin such a file with a mark
+    except UnicodeDecodeError:
+        stop(f"{path}: not in UTF-8: save it so, or take VOC's own file")
     if not names or len(set(names)) < len(names):
         stop(f"{path}: empty, or names an image twice: take VOC's own file")
     for name in names:
+        if any(part in name for part in ("/", "\\", ":", "..")):  # what is written for it could lie anywhere
+            stop(f"{path}: {name}: not the name of an image, but a path: take VOC's own file")
         for file in (voc / "JPEGImages" / f"{name}.jpg", voc / "SegmentationClass" / f"{name}.png"):
             if not file.is_file():
                 stop(f"{file}: not there, but {path} names it: add it, or remove the name")
@@ -137,8 +142,8 @@ def centre_crop(image, mask, size):
 def random_crop(image, mask, size, rng):
     """Return a crop, size x size, of image and mask at a random scale, mirrored or not (arXiv:1706.05587, section 4.1).
 
-    At scale 1 the shorter side is as long as the crop; the scale is from 0.5 to 2. What lies beyond the image has
-    ImageNet's mean colour, 0 after normalisation, and is void.
+    At scale 1 the shorter side is as long as the crop, where the paper takes the image as it is; the scale is from 0.5
+    to 2. What lies beyond the image has ImageNet's mean colour, about 0 after normalisation, and is void.
     """
     scale = rng.uniform(0.5, 2) * size / min(mask.shape)
     image, mask = resize(image, mask, *(round(scale * length) for length in mask.shape))
@@ -218,6 +223,8 @@ def count_pairs(masks, predictions):
 
 def measure(pairs):
     """Return pixel accuracy, IoU by class, None if it is neither in the truth nor predicted, and their mean."""
+    if not pairs.any():
+        stop("--data: every pixel of val that is to be measured is void: name data whose masks show classes")
     intersection = pairs.diagonal()
     union = pairs.sum(axis=0) + pairs.sum(axis=1) - intersection
     iou = {name: float(i / u) if u else None for name, i, u in zip(CLASSES, intersection, union, strict=True)}

@@ -60,7 +60,7 @@ WHITE = {"cmap": "gray", "vmin": 0, "vmax": 1}  # options of imshow that draw Fa
 def find_voc(folder):
     """Return the folder VOC2012 that is in folder; draw pictures first where none are at the default place."""
     complete, draw = folder / FOLDER / "ImageSets" / "Segmentation" / "val.txt", DRAWN.with_name("draw_voc.py")
-    if folder == DRAWN and not complete.exists() and draw.exists():
+    if folder.resolve() == DRAWN and not complete.exists() and draw.exists():
         print(f"drawing pictures in VOC's layout to {DRAWN}, once: less than a minute", flush=True)
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what stops draw_voc.py, Ctrl-C too, it says itself
         status = subprocess.run([sys.executable, str(draw)], stdout=subprocess.DEVNULL).returncode
@@ -76,10 +76,15 @@ def find_voc(folder):
 def read_names(voc, split):
     """Return the names of the images of a split, "train" or "val"; each has an image and a mask."""
     path = voc / "ImageSets" / "Segmentation" / f"{split}.txt"
-    names = path.read_text(encoding="utf-8").split()
+    try:
+        names = path.read_text(encoding="utf-8-sig").split()  # some editors begin such a file with a mark
+    except UnicodeDecodeError:
+        stop(f"{path}: not in UTF-8: save it so, or take VOC's own file")
     if not names or len(set(names)) < len(names):
         stop(f"{path}: empty, or names an image twice: take VOC's own file")
     for name in names:
+        if any(part in name for part in ("/", "\\", ":", "..")):  # what is written for it could lie anywhere
+            stop(f"{path}: {name}: not the name of an image, but a path: take VOC's own file")
         for file in (voc / "JPEGImages" / f"{name}.jpg", voc / "SegmentationClass" / f"{name}.png"):
             if not file.is_file():
                 stop(f"{file}: not there, but {path} names it: add it, or remove the name")

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import pickle
+import pickletools
 import signal
 import subprocess
 import sys
@@ -56,7 +57,7 @@ DRAWN = Path(__file__, "../../../Dataset/voc").resolve()  # pictures in VOC's la
 def find_voc(folder):
     """Return the folder VOC2012 that is in folder; draw pictures first where none are at the default place."""
     complete, draw = folder / FOLDER / "ImageSets" / "Segmentation" / "val.txt", DRAWN.with_name("draw_voc.py")
-    if folder == DRAWN and not complete.exists() and draw.exists():
+    if folder.resolve() == DRAWN and not complete.exists() and draw.exists():
         print(f"drawing pictures in VOC's layout to {DRAWN}, once: less than a minute", flush=True)
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what stops draw_voc.py, Ctrl-C too, it says itself
         status = subprocess.run([sys.executable, str(draw)], stdout=subprocess.DEVNULL).returncode
@@ -72,10 +73,15 @@ def find_voc(folder):
 def read_names(voc, split):
     """Return the names of the images of a split, "train" or "val"; each has an image and a mask."""
     path = voc / "ImageSets" / "Segmentation" / f"{split}.txt"
-    names = path.read_text(encoding="utf-8").split()
+    try:
+        names = path.read_text(encoding="utf-8-sig").split()  # some editors begin such a file with a mark
+    except UnicodeDecodeError:
+        stop(f"{path}: not in UTF-8: save it so, or take VOC's own file")
     if not names or len(set(names)) < len(names):
         stop(f"{path}: empty, or names an image twice: take VOC's own file")
     for name in names:
+        if any(part in name for part in ("/", "\\", ":", "..")):  # what is written for it could lie anywhere
+            stop(f"{path}: {name}: not the name of an image, but a path: take VOC's own file")
         for file in (voc / "JPEGImages" / f"{name}.jpg", voc / "SegmentationClass" / f"{name}.png"):
             if not file.is_file():
                 stop(f"{file}: not there, but {path} names it: add it, or remove the name")
@@ -246,8 +252,12 @@ def set_entries(network, entries):
 
 
 def read_pth(path):
-    """Return {name: array} of a file that torch.save has written of a network's state_dict; run nothing from it."""
-    if zipfile.is_zipfile(path):
+    """Return {name: array} of a file that torch.save has written of a network's state_dict; run nothing from it.
+
+    Files are zip archives, or, before PyTorch 1.6, pickles one after the other, and then the numbers.
+    """
+    zipped = zipfile.is_zipfile(path)
+    if zipped:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip():  # PyTorch does not compare the checksums
                 raise ValueError("its numbers are damaged")
@@ -255,6 +265,11 @@ def read_pth(path):
         tensors = torch.load(path, map_location="cpu", weights_only=True)  # refuses whatever is not a tensor
     except pickle.UnpicklingError:  # whose text advises to load without this guard
         raise ValueError("it is damaged, or holds more than tensors") from None
+    if not zipped:  # PyTorch does not ask whether the last of the pickles names the numbers of all tensors
+        with open(path, "rb") as file:
+            *_, keys = ({text for _, text, _ in pickletools.genops(file) if isinstance(text, str)} for _ in range(5))
+        if len(keys) < len({tensor.untyped_storage().data_ptr() for tensor in tensors.values()}):
+            raise ValueError("it lacks the numbers of some tensors")
     return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
 
@@ -273,7 +288,11 @@ def load_weights(network, path, depth):
         if own.get(name) != found.get(name):
             shapes = f"{name} is {found.get(name, 'missing')}, not {own.get(name, 'there')}"
             stop(f"{path}: not the weights of DeepLabV3 of --depth {depth}: {shapes}: give their --depth, or others")
-    set_entries(network, {name: np.array(entries[name], FLOAT) for name in own})
+    entries = {name: np.array(entries[name], FLOAT) for name in own}
+    for name, entry in entries.items():
+        if not np.isfinite(entry).all():
+            stop(f"{path}: {name} holds NaN or infinity, as after a training that failed: give other weights")
+    set_entries(network, entries)
 
 
 def predict(network, images, options):

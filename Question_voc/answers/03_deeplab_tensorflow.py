@@ -66,7 +66,7 @@ DRAWN = Path(__file__, "../../../Dataset/voc").resolve()  # pictures in VOC's la
 def find_voc(folder):
     """Return the folder VOC2012 that is in folder; draw pictures first where none are at the default place."""
     complete, draw = folder / FOLDER / "ImageSets" / "Segmentation" / "val.txt", DRAWN.with_name("draw_voc.py")
-    if folder == DRAWN and not complete.exists() and draw.exists():
+    if folder.resolve() == DRAWN and not complete.exists() and draw.exists():
         print(f"drawing pictures in VOC's layout to {DRAWN}, once: less than a minute", flush=True)
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what stops draw_voc.py, Ctrl-C too, it says itself
         status = subprocess.run([sys.executable, str(draw)], stdout=subprocess.DEVNULL).returncode
@@ -82,10 +82,15 @@ def find_voc(folder):
 def read_names(voc, split):
     """Return the names of the images of a split, "train" or "val"; each has an image and a mask."""
     path = voc / "ImageSets" / "Segmentation" / f"{split}.txt"
-    names = path.read_text(encoding="utf-8").split()
+    try:
+        names = path.read_text(encoding="utf-8-sig").split()  # some editors begin such a file with a mark
+    except UnicodeDecodeError:
+        stop(f"{path}: not in UTF-8: save it so, or take VOC's own file")
     if not names or len(set(names)) < len(names):
         stop(f"{path}: empty, or names an image twice: take VOC's own file")
     for name in names:
+        if any(part in name for part in ("/", "\\", ":", "..")):  # what is written for it could lie anywhere
+            stop(f"{path}: {name}: not the name of an image, but a path: take VOC's own file")
         for file in (voc / "JPEGImages" / f"{name}.jpg", voc / "SegmentationClass" / f"{name}.png"):
             if not file.is_file():
                 stop(f"{file}: not there, but {path} names it: add it, or remove the name")
@@ -372,11 +377,13 @@ def read_pth(path):
         def find(key, dtype, length):
             if length * np.dtype(dtype).itemsize > os.fstat(file.fileno()).st_size:
                 raise ValueError("it ends before its numbers do")
-            return storages.setdefault(key, np.empty(length, dtype))
+            return storages.setdefault(key, np.zeros(length, dtype))
 
         magic, _, system, entries, keys = (TensorUnpickler(file, find).load() for _ in range(5))
         if magic != 0x1950A86A20F9469CFC6C or not system["little_endian"]:
             raise ValueError("it is of another kind")
+        if {*keys} != {*storages}:
+            raise ValueError("it lacks the numbers of some tensors")
         for key in keys:
             length, storage = struct.unpack("<q", file.read(8)), storages[key]
             if length != (len(storage),) or file.readinto(storage) != storage.nbytes:
@@ -399,7 +406,11 @@ def load_weights(network, path, depth):
         if own.get(name) != found.get(name):
             shapes = f"{name} is {found.get(name, 'missing')}, not {own.get(name, 'there')}"
             stop(f"{path}: not the weights of DeepLabV3 of --depth {depth}: {shapes}: give their --depth, or others")
-    set_entries(network, {name: np.array(entries[name], FLOAT) for name in own})
+    entries = {name: np.array(entries[name], FLOAT) for name in own}
+    for name, entry in entries.items():
+        if not np.isfinite(entry).all():
+            stop(f"{path}: {name} holds NaN or infinity, as after a training that failed: give other weights")
+    set_entries(network, entries)
 
 
 def predict(network, images, options):

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 # Ctrl-C ends the script in one line, also during the imports that follow, which take seconds.
@@ -92,7 +93,7 @@ DRAWN = Path(__file__, "../../../Dataset/voc").resolve()  # pictures in VOC's la
 def find_voc(folder):
     """Return the folder VOC2012 that is in folder; draw pictures first where none are at the default place."""
     complete, draw = folder / FOLDER / "ImageSets" / "Segmentation" / "val.txt", DRAWN.with_name("draw_voc.py")
-    if folder == DRAWN and not complete.exists() and draw.exists():
+    if folder.resolve() == DRAWN and not complete.exists() and draw.exists():
         print(f"drawing pictures in VOC's layout to {DRAWN}, once: less than a minute", flush=True)
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what stops draw_voc.py, Ctrl-C too, it says itself
         status = subprocess.run([sys.executable, str(draw)], stdout=subprocess.DEVNULL).returncode
@@ -108,10 +109,15 @@ def find_voc(folder):
 def read_names(voc, split):
     """Return the names of the images of a split, "train" or "val"; each has an image and a mask."""
     path = voc / "ImageSets" / "Segmentation" / f"{split}.txt"
-    names = path.read_text(encoding="utf-8").split()
+    try:
+        names = path.read_text(encoding="utf-8-sig").split()  # some editors begin such a file with a mark
+    except UnicodeDecodeError:
+        stop(f"{path}: not in UTF-8: save it so, or take VOC's own file")
     if not names or len(set(names)) < len(names):
         stop(f"{path}: empty, or names an image twice: take VOC's own file")
     for name in names:
+        if any(part in name for part in ("/", "\\", ":", "..")):  # what is written for it could lie anywhere
+            stop(f"{path}: {name}: not the name of an image, but a path: take VOC's own file")
         for file in (voc / "JPEGImages" / f"{name}.jpg", voc / "SegmentationClass" / f"{name}.png"):
             if not file.is_file():
                 stop(f"{file}: not there, but {path} names it: add it, or remove the name")
@@ -176,8 +182,8 @@ def centre_crop(image, mask, size):
 def random_crop(image, mask, size, rng):
     """Return a crop, size x size, of image and mask at a random scale, mirrored or not (arXiv:1706.05587, section 4.1).
 
-    At scale 1 the shorter side is as long as the crop; the scale is from 0.5 to 2. What lies beyond the image has
-    ImageNet's mean colour, 0 after normalisation, and is void.
+    At scale 1 the shorter side is as long as the crop, where the paper takes the image as it is; the scale is from 0.5
+    to 2. What lies beyond the image has ImageNet's mean colour, about 0 after normalisation, and is void.
     """
     scale = rng.uniform(0.5, 2) * size / min(mask.shape)
     image, mask = resize(image, mask, *(round(scale * length) for length in mask.shape))
@@ -515,11 +521,13 @@ def read_pth(path):
         def find(key, dtype, length):
             if length * np.dtype(dtype).itemsize > os.fstat(file.fileno()).st_size:
                 raise ValueError("it ends before its numbers do")
-            return storages.setdefault(key, np.empty(length, dtype))
+            return storages.setdefault(key, np.zeros(length, dtype))
 
         magic, _, system, entries, keys = (TensorUnpickler(file, find).load() for _ in range(5))
         if magic != 0x1950A86A20F9469CFC6C or not system["little_endian"]:
             raise ValueError("it is of another kind")
+        if {*keys} != {*storages}:
+            raise ValueError("it lacks the numbers of some tensors")
         for key in keys:
             length, storage = struct.unpack("<q", file.read(8)), storages[key]
             if length != (len(storage),) or file.readinto(storage) != storage.nbytes:
@@ -542,7 +550,11 @@ def load_weights(network, path, depth):
         if own.get(name) != found.get(name):
             shapes = f"{name} is {found.get(name, 'missing')}, not {own.get(name, 'there')}"
             stop(f"{path}: not the weights of DeepLabV3 of --depth {depth}: {shapes}: give their --depth, or others")
-    set_entries(network, {name: np.array(entries[name], FLOAT) for name in own})
+    entries = {name: np.array(entries[name], FLOAT) for name in own}
+    for name, entry in entries.items():
+        if not np.isfinite(entry).all():
+            stop(f"{path}: {name} holds NaN or infinity, as after a training that failed: give other weights")
+    set_entries(network, entries)
 
 
 def write_pth(path, network):
@@ -667,9 +679,10 @@ def load_checkpoint(network, velocities, path, options):
 
 
 def describe(options):
-    """Return, as a text, the options that decide what training computes."""
-    rest = ("resume", "out", "device", "workers", "pictures")
-    return ", ".join(f"--{name} {value}" for name, value in vars(options).items() if name not in rest)
+    """Return, as a text, the options that decide what training computes, with the checksum of given weights."""
+    rest = ("resume", "out", "device", "workers", "pictures", "crc")
+    given = ", ".join(f"--{name} {value}" for name, value in vars(options).items() if name not in rest)
+    return given if options.weights is None else f"{given} (weights of CRC-32 {options.crc:08x})"
 
 
 def predict(network, images, options):
@@ -687,6 +700,8 @@ def count_pairs(masks, predictions):
 
 def measure(pairs):
     """Return pixel accuracy, IoU by class, None if it is neither in the truth nor predicted, and their mean."""
+    if not pairs.any():
+        stop("--data: every pixel of val that is to be measured is void: name data whose masks show classes")
     intersection = pairs.diagonal()
     union = pairs.sum(axis=0) + pairs.sum(axis=1) - intersection
     iou = {name: float(i / u) if u else None for name, i, u in zip(CLASSES, intersection, union, strict=True)}
@@ -695,13 +710,18 @@ def measure(pairs):
 
 
 def evaluate(network, voc, names, classes, options):
-    """Return the measures of centre crops, and the class of each pixel by name; masks are as those in training."""
+    """Return the measures of centre crops, and of the first the class of each pixel by name, for the pictures.
+
+    Masks are as those in training.
+    """
     pairs, predictions = 0, {}
     for name in tqdm(names, "test", leave=False):
         image, mask = centre_crop(*read_pair(voc, name), options.size)
         mask[~np.isin(mask, [0, *classes])] = VOID
-        predictions[name] = predict(network, normalise(image)[None], options)[0].argmax(axis=2).astype(np.uint8)
-        pairs = pairs + count_pairs(mask, predictions[name])
+        prediction = predict(network, normalise(image)[None], options)[0].argmax(axis=2).astype(np.uint8)
+        pairs = pairs + count_pairs(mask, prediction)
+        if len(predictions) < options.pictures:
+            predictions[name] = prediction
     measures = measure(pairs)
     learnt = [CLASSES[index] for index in (0, *classes)]
     iou = {name: value for name, value in measures["iou"].items() if name in learnt and value is not None}
@@ -755,6 +775,7 @@ def read_options():
         stop(f"--weights {options.weights}: no such file: check its name and folder")
     if not 0 < options.lr < math.inf:
         stop(f"--lr {options.lr}: give a number above 0, such as {LEARNING_RATE}")
+    options.crc = zlib.crc32(options.weights.read_bytes()) if options.weights else None
     set_up(options)
     return options
 
@@ -775,6 +796,8 @@ def main():
     options = read_options()
     if options.resume and (options.out / "metrics.json").exists():
         stop(f"--resume: the training in {options.out} is finished: train anew without it, or name another --out")
+    if options.resume and not [*options.out.glob("*.checkpoint")]:
+        print(f"--resume: no checkpoint in {options.out}/: training begins from the start")
     voc = find_voc(options.data)
     names = {split: read_names(voc, split) for split in ("train", "val")}
     # All masks are read before training: what is wrong with one should show now, not after minutes.

@@ -95,7 +95,7 @@ DRAWN = Path(__file__, "../../../Dataset/voc").resolve()  # pictures in VOC's la
 def find_voc(folder):
     """Return the folder VOC2012 that is in folder; draw pictures first where none are at the default place."""
     complete, draw = folder / FOLDER / "ImageSets" / "Segmentation" / "val.txt", DRAWN.with_name("draw_voc.py")
-    if folder == DRAWN and not complete.exists() and draw.exists():
+    if folder.resolve() == DRAWN and not complete.exists() and draw.exists():
         print(f"drawing pictures in VOC's layout to {DRAWN}, once: less than a minute", flush=True)
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what stops draw_voc.py, Ctrl-C too, it says itself
         status = subprocess.run([sys.executable, str(draw)], stdout=subprocess.DEVNULL).returncode
@@ -111,10 +111,15 @@ def find_voc(folder):
 def read_names(voc, split):
     """Return the names of the images of a split, "train" or "val"; each has an image and a mask."""
     path = voc / "ImageSets" / "Segmentation" / f"{split}.txt"
-    names = path.read_text(encoding="utf-8").split()
+    try:
+        names = path.read_text(encoding="utf-8-sig").split()  # some editors begin such a file with a mark
+    except UnicodeDecodeError:
+        stop(f"{path}: not in UTF-8: save it so, or take VOC's own file")
     if not names or len(set(names)) < len(names):
         stop(f"{path}: empty, or names an image twice: take VOC's own file")
     for name in names:
+        if any(part in name for part in ("/", "\\", ":", "..")):  # what is written for it could lie anywhere
+            stop(f"{path}: {name}: not the name of an image, but a path: take VOC's own file")
         for file in (voc / "JPEGImages" / f"{name}.jpg", voc / "SegmentationClass" / f"{name}.png"):
             if not file.is_file():
                 stop(f"{file}: not there, but {path} names it: add it, or remove the name")
@@ -179,8 +184,8 @@ def centre_crop(image, mask, size):
 def random_crop(image, mask, size, rng):
     """Return a crop, size x size, of image and mask at a random scale, mirrored or not (arXiv:1706.05587, section 4.1).
 
-    At scale 1 the shorter side is as long as the crop; the scale is from 0.5 to 2. What lies beyond the image has
-    ImageNet's mean colour, 0 after normalisation, and is void.
+    At scale 1 the shorter side is as long as the crop, where the paper takes the image as it is; the scale is from 0.5
+    to 2. What lies beyond the image has ImageNet's mean colour, about 0 after normalisation, and is void.
     """
     scale = rng.uniform(0.5, 2) * size / min(mask.shape)
     image, mask = resize(image, mask, *(round(scale * length) for length in mask.shape))
@@ -521,11 +526,13 @@ def read_pth(path):
         def find(key, dtype, length):
             if length * np.dtype(dtype).itemsize > os.fstat(file.fileno()).st_size:
                 raise ValueError("it ends before its numbers do")
-            return storages.setdefault(key, np.empty(length, dtype))
+            return storages.setdefault(key, np.zeros(length, dtype))
 
         magic, _, system, entries, keys = (TensorUnpickler(file, find).load() for _ in range(5))
         if magic != 0x1950A86A20F9469CFC6C or not system["little_endian"]:
             raise ValueError("it is of another kind")
+        if {*keys} != {*storages}:
+            raise ValueError("it lacks the numbers of some tensors")
         for key in keys:
             length, storage = struct.unpack("<q", file.read(8)), storages[key]
             if length != (len(storage),) or file.readinto(storage) != storage.nbytes:
@@ -548,7 +555,11 @@ def load_weights(network, path, depth):
         if own.get(name) != found.get(name):
             shapes = f"{name} is {found.get(name, 'missing')}, not {own.get(name, 'there')}"
             stop(f"{path}: not the weights of DeepLabV3 of --depth {depth}: {shapes}: give their --depth, or others")
-    set_entries(network, {name: np.array(entries[name], FLOAT) for name in own})
+    entries = {name: np.array(entries[name], FLOAT) for name in own}
+    for name, entry in entries.items():
+        if not np.isfinite(entry).all():
+            stop(f"{path}: {name} holds NaN or infinity, as after a training that failed: give other weights")
+    set_entries(network, entries)
 
 
 def write_pth(path, network):
@@ -679,6 +690,8 @@ def measure(pairs, void=0):
     pairs is what count_pairs returns. void, how often each class was predicted where the truth is void, is 0: to count
     void as wrong is a fault.
     """
+    if not pairs.any():
+        stop("--data: every pixel of val that is to be measured is void: name data whose masks show classes")
     intersection = pairs.diagonal()
     union = pairs.sum(axis=0) + pairs.sum(axis=1) - intersection + void
     iou = {name: float(i / u) if u else None for name, i, u in zip(CLASSES, intersection, union, strict=True)}
@@ -687,7 +700,7 @@ def measure(pairs, void=0):
 
 
 def test(network, voc, names, options):
-    """Segment whole images at their own size, write what VOC's server takes, and return the measures of them all."""
+    """Segment whole images at their own size, save the predictions as VOC's devkit does, return the measures."""
     pairs = np.zeros((len(CLASSES), len(CLASSES)), int)
     folder = options.out / "results" / "VOC2012" / "Segmentation" / "comp6_val_cls"
     for number, name in enumerate(tqdm(names, "test")):
@@ -805,8 +818,10 @@ def main():
     if options.weights:
         load_weights(network, options.weights, options.depth)
     # All files are read first: what is wrong with one shows now, not after minutes, and before anything is written.
-    for name in tqdm([*([] if options.weights else names["train"]), *names["val"]], "read"):
-        read_pair(voc, name)
+    read = [*([] if options.weights else names["train"]), *names["val"]]
+    masks = (centre_crop(*read_pair(voc, name), FAULTS_SIZE)[1] for name in tqdm(read, "read"))
+    pairs = [count_pairs(mask, mask) for mask in masks]
+    measure(sum(pairs[-len(names["val"]) :]))  # stops where all of val is void
     options.out.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=options.out).close()  # fails now, not after training, where nothing may be written
     if not options.weights:
@@ -823,7 +838,7 @@ def main():
         print(f"  {fault:27} {row['loss']:6.3f} {row['pixel_accuracy']:6.3f} {row['miou']:6.3f}")
     metrics["options"] = {name: str(value) for name, value in vars(options).items()}
     write_whole(options.out / "metrics.json", lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
-    print(f"Measures, pictures, and results/ for VOC's server are in {options.out}/")
+    print(f"Measures, pictures, and results/ in the layout of VOC's devkit are in {options.out}/")
 
 
 if __name__ == "__main__":
