@@ -63,6 +63,7 @@ def receive(url, part):
     """Fetch what the file `part`, NAME.part, lacks of `url`, in one answer of the server.
 
     Raises requests' errors where the server cannot be reached, refuses or breaks off; what came till then is in part.
+    Raises: DownloadError where the answer is shorter than what part has already
     """
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -74,11 +75,13 @@ def receive(url, part):
             part.unlink(missing_ok=True)  # it is no part of this file
             raise requests.ConnectionError(f"not the part that was asked for: {span}")
         response.raise_for_status()
+        length = int(response.headers.get("Content-Length", 0))
         if have and status != 206:
+            if length < have:  # such as the page of a network that wants a password first
+                raise DownloadError(f"{url} answered with another file: log in to your network, or remove {part}")
             print("the server cannot send a part of the file: it begins anew", flush=True)
             have = 0
-        length = response.headers.get("Content-Length")
-        size = int(length) + have if length else None
+        size = length + have if length else None
         settings = {"unit": "B", "unit_scale": True, "desc": part.stem, "disable": None}
         with part.open("ab" if have else "wb") as file, tqdm(total=size, initial=have, **settings) as progress:
             for chunk in response.iter_content(CHUNK):

@@ -21,6 +21,7 @@ from rich.table import Table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "tools"))
+import fingerprints  # noqa: E402
 from exercises import answer_path, load_answer  # noqa: E402
 from results import write_results  # noqa: E402
 
@@ -99,7 +100,8 @@ def main():
         table.add_row(way, *cells)
     Console().print(table)
     if options.out:
-        write_results(options.out, {"seeds": options.seeds, "iterations": options.iterations, "runs": runs})
+        described = fingerprints.describe("deeplab_finetune")
+        write_results(options.out, described | {"seeds": options.seeds, "iterations": options.iterations, "runs": runs})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Print every number that a trap of the lesson on VOC names, one a line, so that anyone can measure it again.
 
-    python benchmarks/voc_traps.py [--exercises "voc_dataset deeplab"] [--weights FILE.pth]
+    python benchmarks/voc_traps.py [--exercises "voc_dataset deeplab"] [--weights FILE.pth | --untrained]
 
 Nothing is trained. What needs trained weights takes those that the answer to voc_test leaves at its defaults,
-outputs/05_voc_test_pytorch/weights.pth, and the drawn pictures in Dataset/voc/.
+outputs/05_voc_test_pytorch/weights.pth, and the drawn pictures in Dataset/voc/; with --untrained it is left out.
 """
 
 import argparse
@@ -189,6 +189,11 @@ def segment_all(module, network, pairs, options):
     return module.measure(counts)["miou"], np.concatenate([classes.ravel() for classes in found])
 
 
+def round_to_tf32(x):
+    """Return float32 numbers with the 10 bits behind the point that a GPU's TF32 keeps of their 23."""
+    return ((x.view(torch.int32) + (1 << 12)) & ~((1 << 13) - 1)).view(torch.float32)
+
+
 class Same(nn.Module):
     """A convolution that pads as SAME does."""
 
@@ -224,9 +229,15 @@ def deeplab():
     show("first bytes of a file: zip, legacy", *map(str, sizes.values()))
     module = answer("deeplab")
     with torch.device("meta"):
-        counts = {depth: len(module.DeepLabV3(depth).state_dict()) for depth in module.RESNETS}
-    show("entries with num_batches_tracked, by depth", str(counts))
+        names = {depth: list(module.DeepLabV3(depth).state_dict()) for depth in module.RESNETS}
+    for depth, entries in names.items():
+        counters = sum(name.endswith("num_batches_tracked") for name in entries)
+        show(f"depth {depth}: entries, num_batches_tracked among them", len(entries), counters)
+    defaults = keras.layers.BatchNormalization().epsilon, links.BatchNormalization(1).eps
+    show("epsilon of batch norm by default: Keras, Chainer", *map(str, defaults))
 
+
+def deeplab_trained():
     module, options, network, pairs = load_network()
     miou, right = segment_all(module, network, pairs, options)
     show("mIoU on val, whole images, as trained; for each slip, also the share of pixels that change their class", miou)
@@ -273,6 +284,7 @@ def deeplab():
             layer.reset_running_stats()
 
     pool, interpolate, normalise = functional.max_pool2d, functional.interpolate, module.normalise
+    convolve = functional.conv2d
 
     def pool_same(x, *_, **__):
         (top, bottom), (left, right) = (same_padding(length, 3, 2) for length in x.shape[2:])
@@ -280,6 +292,9 @@ def deeplab():
 
     def align(x, size, **_):
         return interpolate(x, size, mode="bilinear", align_corners=True)
+
+    def convolve_in_tf32(x, weight, *rest):
+        return convolve(*(round_to_tf32(each) for each in (x, weight)), *rest)
 
     def patch(name, new, where=functional):
         return mock.patch.object(where, name, new)
@@ -300,8 +315,28 @@ def deeplab():
         ("blue, green, red", as_before, patch("normalise", lambda image: normalise(image[..., ::-1]), module)),
         ("from 0 to 1, not normalised", as_before, patch("normalise", lambda image: np.float32(image / 255), module)),
         ("from -1 to 1", as_before, patch("normalise", lambda image: np.float32(image / 127.5 - 1), module)),
+        ("convolutions in TF32", as_before, patch("conv2d", convolve_in_tf32)),
     ):
         show(f"  {label}", *changed(change, *patches))
+
+    options.depth = "101"
+    network = module.build_network(np.random.default_rng(0), options)
+    crops = [module.normalise(module.centre_crop(*pair, 128)[0]) for pair in pairs[:4]]
+    images = module.to_tensor(np.stack(crops), "cpu")
+    for layer in norms(network):
+        layer.momentum = 1.0  # the running averages become those of these images
+    with torch.inference_mode():
+        network.train()(images)
+        exact = network.eval().double()(images.double())[0]
+        single = network.float()(images)[0]
+        with patch("conv2d", convolve_in_tf32):
+            rounded = network(images)[0]
+    for label, found in (("float32", single), ("convolutions in TF32", rounded)):
+        show(
+            f"random weights of depth 101, {label}: largest error of a logit, to the largest logit; same classes",
+            float((found - exact).abs().max() / exact.abs().max()),
+            f"{(found.argmax(dim=1) == exact.argmax(dim=1)).double().mean():.2%}",
+        )
 
 
 def deeplab_finetune():
@@ -379,6 +414,8 @@ def deeplab_finetune():
     rates = [module.learning_rate(step, 150, 1) for step in (0, 75, 149)]
     show("poly, of 150 steps: first, 76th, last", *rates)
 
+
+def deeplab_finetune_trained():
     module, options, network, pairs = load_network()
     crops = [module.centre_crop(image, mask, 128) for image, mask in pairs]
     order = np.random.default_rng(0).permutation(len(crops))
@@ -414,6 +451,24 @@ def deeplab_finetune():
 
 
 def voc_test():
+    module = answer("voc_test")
+    pairs = list(val_pairs())
+    for kind, masks in (
+        ("whole images", [mask for _, mask in pairs]),
+        ("centre crops", [module.centre_crop(*pair, 128)[1] for pair in pairs]),
+    ):
+        empty = module.measure(sum(module.count_pairs(mask, np.zeros_like(mask)) for mask in masks))
+        show(f"everything background, {kind}: mIoU, pixel accuracy", empty["miou"], empty["pixel_accuracy"])
+        show(f"share of void, {kind}", float(np.mean([(mask == module.VOID).mean() for mask in masks])))
+    with np.errstate(over="ignore"):
+        show("21 * 13 of uint8", np.uint8(21) * np.uint8(13))
+    for index in (0, 255):
+        shown = Image.fromarray(np.uint8([[index]]))
+        shown.putpalette(module.COLOURS.tobytes())
+        show(f"index {index}: as RGB", str(shown.convert("RGB").getpixel((0, 0))))
+
+
+def voc_test_trained():
     module, options, network, pairs = load_network()
     counts, per_image, void, small = [], [], 0, 0
     for image, mask in pairs:
@@ -441,19 +496,11 @@ def voc_test():
     )
     counted = module.measure(sum(counts), void)
     show("void counted as wrong: mIoU, pixel accuracy", counted["miou"], counted["pixel_accuracy"])
-    show("share of void", float(np.mean([(mask == 255).mean() for _, mask in pairs])))
     show("truth reduced to the size of the prediction", module.measure(small)["miou"])
-    background = np.zeros((21, 21), int)
-    background[:, 0] = sum(counts).sum(axis=1)
-    empty = module.measure(background)
-    show("everything background: mIoU, pixel accuracy", empty["miou"], empty["pixel_accuracy"])
-    for part in (0, 255):
-        shown = Image.fromarray(np.uint8([[part]]))
-        shown.putpalette(module.COLOURS.tobytes())
-        show(f"index {part}: as RGB", str(shown.convert("RGB").getpixel((0, 0))))
 
 
 TRAPS = {trap.__name__: trap for trap in (voc_dataset, atrous, deeplab, deeplab_finetune, voc_test)}
+TRAINED = {"deeplab": deeplab_trained, "deeplab_finetune": deeplab_finetune_trained, "voc_test": voc_test_trained}
 
 
 def stop(message):
@@ -467,12 +514,14 @@ def main():
     parser.error = stop
     parser.add_argument("--exercises", default=" ".join(TRAPS), help="(%(default)s)")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="trained by the answer to voc_test (%(default)s)")
+    parser.add_argument("--untrained", action="store_true", help="only what needs no weights")
     options = parser.parse_args()
     chosen = options.exercises.split()
     for exercise in chosen:
         if exercise not in TRAPS:
             stop(f"--exercises: there is no {exercise!r}; there is {', '.join(TRAPS)}")
-    if not options.weights.exists() and {"deeplab", "deeplab_finetune", "voc_test"} & set(chosen):
+    trained = {} if options.untrained else {each: TRAINED[each] for each in chosen if each in TRAINED}
+    if trained and not options.weights.exists():
         stop(f"{options.weights}: no such file: run Question_voc/answers/05_voc_test_pytorch.py, or give --weights")
     OPTIONS["weights"] = options.weights
     logging.disable(logging.WARNING)
@@ -480,6 +529,8 @@ def main():
     for exercise in chosen:
         print(exercise)
         TRAPS[exercise]()
+        if exercise in trained:
+            trained[exercise]()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ equal in all four answers (tools/copies.py), so where a function is tested by it
 """
 
 import collections
+import functools
 import hashlib
 import importlib.util
 import io
@@ -27,6 +28,7 @@ from PIL import Image
 DEEPLAB, VOC_TEST = (pytorch(name) for name in ("deeplab", "voc_test"))
 OTHERS = [framework for framework in FRAMEWORKS if framework != "pytorch"]
 by_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
+TORCHVISION = Path(__file__).with_name("torchvision_logits.json")
 
 
 def make_options(**changes):
@@ -410,7 +412,7 @@ def test_logits_are_those_of_double_precision(predicted, exact, framework):
         assert found.dtype == np.float32 and found.shape == expected.shape
         apart = np.abs(found - expected).max()
         print(framework, depth, size, f"{apart:.1e}", {k: round(v, 1) for k, v in told.items() if "seconds" in k})
-        assert apart < 2e-4  # at most 9.3e-5 is measured; another processor sums in another order
+        assert apart < 1e-4  # at most 9.3e-5 is measured
     for size in ("128", "129"):
         found = arrays[f"14 float64 {size}"]
         assert found.dtype == np.float64 and np.abs(found - exact["14", size]).max() < 1e-10
@@ -426,6 +428,7 @@ def test_first_weights_are_equal_bit_for_bit(predicted, framework):
     assert all(np.array_equal(first[name], other[name]) and first[name].dtype == other[name].dtype for name in first)
 
 
+@functools.cache
 def import_torchvision():
     """Return torchvision's DeepLabV3; skip the test where it cannot be imported.
 
@@ -449,17 +452,54 @@ def import_torchvision():
     pytest.skip("torchvision lacks operators without end")
 
 
-def test_logits_are_those_of_torchvision():
-    """Its own network, given the same weights, where it is installed."""
-    deeplabv3_resnet50, library = import_torchvision()
-    network = make_weights("50")
-    other = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=21, aux_loss=True).eval()
-    other.load_state_dict(network.state_dict(), strict=True)
-    images = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (1, 3, 65, 97)).astype(np.float32))
+# Sides of 8 k + 1 would hide padding that is wrong: there all ways to pad agree.
+SIZES = [(65, 97), (64, 98)]
+KEPT = np.s_[0, ::4, ::21, ::32]  # of logits (1, 21, height, width): what torchvision_logits.json has of them
+
+
+@functools.cache
+def make_fifty():
+    return make_weights("50").double()
+
+
+def find_logits(network, size):
+    """Return the logits of both heads for a drawn image."""
+    images = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (1, 3, *size)))
     with torch.inference_mode():
-        logits, expected = network(images), other(images)
-    for found, name in zip(logits, ("out", "aux"), strict=True):
-        assert expected[name].std() > 0.3 and (found - expected[name]).abs().max() < 1e-4
+        logits = network(images)
+    return list(logits.values()) if isinstance(logits, dict) else list(logits)
+
+
+def write_torchvision_logits():
+    """Write torchvision_logits.json: python tests/test_deeplab.py, where torchvision can be imported."""
+    deeplabv3_resnet50, library = import_torchvision()
+    network = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=21, aux_loss=True).double().eval()
+    network.load_state_dict(make_fifty().state_dict(), strict=True)
+    kept = {str(size): [logits[KEPT].tolist() for logits in find_logits(network, size)] for size in SIZES}
+    TORCHVISION.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+    del library
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_logits_are_those_that_torchvision_computed(size):
+    """Of torchvision 0.28.0's own network, given the same weights.
+
+    Running averages among these are computed in float32, each time with another rounding.
+    """
+    kept = json.loads(TORCHVISION.read_text(encoding="utf-8"))[str(size)]
+    for found, expected in zip(find_logits(make_fifty(), size), kept, strict=True):
+        assert np.std(expected) > 0.3 and np.abs(found[KEPT].numpy() - np.array(expected)).max() < 1e-2
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_logits_are_those_of_torchvision(size):
+    """Of the one that is installed, whatever its version."""
+    deeplabv3_resnet50, library = import_torchvision()
+    network = make_fifty()
+    other = deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=21, aux_loss=True).double().eval()
+    other.load_state_dict(network.state_dict(), strict=True)
+    for found, expected in zip(find_logits(network, size), find_logits(other, size), strict=True):
+        assert expected.std() > 0.3 and (found - expected).abs().max() < 1e-9
     del library
 
 
@@ -515,3 +555,7 @@ def test_the_legend_names_every_class_that_was_found(answer, height, number):
     legend = shown[:, 100:]
     for index in range(number):
         assert (legend == answer.COLOURS[index]).all(axis=2).sum() > 50, index
+
+
+if __name__ == "__main__":
+    write_torchvision_logits()

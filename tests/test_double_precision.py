@@ -79,7 +79,10 @@ def find_described(numbers):
             yield from find_described(value)
 
 
-@pytest.mark.parametrize("name", ["semaseg/assets/losses", "digits/assets/ways", "digits/assets/graph_against_cnn"])
+@pytest.mark.parametrize(
+    "name",
+    ["semaseg/assets/losses", "digits/assets/ways", "digits/assets/graph_against_cnn", "voc/assets/voc_finetune"],
+)
 def test_what_benchmarks_measured_is_of_the_answers_as_they_are(prints, name):
     described = list(find_described(json.loads((REPOSITORY / f"Question_{name}.json").read_text(encoding="utf-8"))))
     assert described, f"{name}.json does not say of which answer it is"

@@ -224,6 +224,17 @@ def test_without_ranges_a_download_begins_anew(server, out, part, capsys):
     assert "begins anew" in capsys.readouterr().out
 
 
+def test_another_page_does_not_replace_what_has_come(server, out, part, capsys):
+    """Whatever is asked for, some networks answer with a page to log in."""
+    part.parent.mkdir(parents=True)
+    part.write_bytes(ARCHIVE[:5000])
+    server.resumes, server.body = False, b"<html>Log in, please</html>"
+    assert f"answered with another file: log in to your network, or remove {part}" in fail(capsys, server, out)
+    assert tree(out) == {f".partial/{part.name}": ARCHIVE[:5000]}
+    server.resumes, server.body = True, ARCHIVE
+    assert fetch(server, out) == 0 and tree(out) == WANTED and server.ranges == 2 * ["bytes=5000-"]
+
+
 def test_a_part_that_was_not_asked_for_is_not_appended(server, out, part):
     part.parent.mkdir(parents=True)
     part.write_bytes(ARCHIVE[:5000])

@@ -1,5 +1,7 @@
 """make verify-voc, with random weights in the published format and made images in place of what it is for."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,21 @@ def test_what_differs_is_told(monkeypatch, capsys, tmp_path, logit, classes, sta
         verify_voc.main()
     assert end.value.code == status
     assert capsys.readouterr().out.splitlines()[-1] == f"the frameworks {'DIFFER' if status else 'agree'}"
+
+
+@pytest.mark.parametrize("name, miou, status", [("a-{}.pth", 0.4, 1), ("a-{}.pth", 0.6, 0), ("a-00000000.pth", 0.4, 0)])
+def test_published_weights_must_find_something(monkeypatch, capsys, tmp_path, name, miou, status):
+    """Published ones are those whose name has the first digits of their sum."""
+    weights = tmp_path / name.format(hashlib.sha256(b"weights").hexdigest()[:8])
+    weights.write_bytes(b"weights")
+    found = {"logits a": np.ones((2, 2)), "classes a": np.zeros((2, 2), np.uint8)}
+    measures = {"miou": miou, "pixel_accuracy": 0.9, "seconds": 1.0, "memory": None}
+    monkeypatch.setattr(verify_voc, "segment", lambda *arguments: (measures, found))
+    monkeypatch.setattr("sys.argv", ["verify_voc.py", "--weights", str(weights), "--data", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        verify_voc.main()
+    assert end.value.code == status
+    assert ("mIoU is BELOW 0.5" in capsys.readouterr().out) == bool(status)
 
 
 @pytest.mark.parametrize(

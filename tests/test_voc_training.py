@@ -307,6 +307,41 @@ def test_training_begins_with_the_weights_that_are_given(voc, weights, tmp_path,
     assert len(list((tmp_path / "pictures").iterdir())) == 1 and not list(tmp_path.glob("*.checkpoint"))
 
 
+def test_phases_learn_from_their_own_images_and_begin_where_they_should(voc, weights, tmp_path, monkeypatch):
+    """Of the four images to train on, each with person and another of the classes 7 to 10, and the three of val."""
+    train, val = (list(VOC_SIZES[split]) for split in ("train", "val"))
+    classes = {"pretrained": range(8, 11), "scratch": range(7, 10), "finetuned": range(7, 10)}
+    phases = {phase: (classes[phase], start) for phase, (_, start) in FINETUNE.PHASES.items()}
+    monkeypatch.setattr(FINETUNE, "PHASES", phases)
+    monkeypatch.setattr(FINETUNE, "FEW", 2)
+    calls = []
+
+    def watch(name, tell):
+        function = getattr(FINETUNE, name)
+        monkeypatch.setattr(FINETUNE, name, lambda *given: [calls.append(tell(*given)), function(*given)][1])
+
+    watch("load_weights", lambda network, path, depth: path)
+    watch("train", lambda network, samples, phase, options: (phase, sorted({*samples.names})))
+    watch("evaluate", lambda network, voc, names, classes, options: (names, classes))
+    arguments = [*SMALL, "--iterations", 3, "--pretraining", 3, "--data", voc, "--out", tmp_path, "--pictures", 0]
+    run_main(FINETUNE, monkeypatch, *arguments)
+    few = train[:2], (val, range(7, 10))
+    assert calls == [
+        ("pretrained", train[1:]),
+        (val[1:], range(8, 11)),
+        ("scratch", few[0]),
+        few[1],
+        tmp_path / "pretrained.pth",
+        ("finetuned", few[0]),
+        few[1],
+    ]
+    kept = json.loads((tmp_path / "metrics.json").read_text("utf-8"))["phases"]
+    assert {phase: kept[phase]["images"] for phase in phases} == {"pretrained": 3, "scratch": 2, "finetuned": 2}
+    calls.clear()
+    run_main(FINETUNE, monkeypatch, *arguments, "--weights", weights)
+    assert calls == [weights, ("finetuned", train), (val, range(1, 21))]  # all images of all classes
+
+
 def test_mixed_precision_computes_in_bfloat16_and_keeps_the_weights_in_float32(voc, weights, tmp_path, monkeypatch):
     assert not FINETUNE.MIXED  # or its curve would not be that of the others
     compute_loss, losses, types = FINETUNE.compute_loss, {}, set()
