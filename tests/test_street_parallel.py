@@ -389,8 +389,9 @@ def test_other_records_and_another_number_of_processes_that_batch_norm_depends_o
     metrics["pixels"][metrics["classes"][0]] += 1  # as of records that were written anew from other images
     (copy / "metrics.json").write_text(json.dumps(metrics))
     result = fork(script, *arguments, *given, "--data", copy, cwd=tmp_path)
-    assert_one_line(result, "--resume", "records ")
-    assert_one_line(fork(script, *arguments, *given, "--norm", "own", cwd=tmp_path), "--resume", "--norm all")
+    assert_one_line(result, "--resume", " is of a run with records of sum ", ", and this one has records of sum ")
+    result = fork(script, *arguments, *given, "--norm", "own", cwd=tmp_path)
+    assert_one_line(result, " is of a run with --norm all, and this one has --norm own, --processes 1: give the same")
     options = SimpleNamespace(lr=0.1, iterations=1, batch=4, size=32, seed=0, accumulate=1, norm="all", records=5)
     options.weighting = "classes"
     for norm, accumulate, depends in (("all", 1, False), ("all", 2, True), ("own", 1, True), ("none", 2, False)):
@@ -486,7 +487,7 @@ def test_what_is_not_alike_is_told_before_training(street_stages, tmp_path, seve
     script = ANSWERS["street_parallel", framework]
     arguments = ["--data", street_stages["street_records"], *SMALL, "--iterations", 2, "--out", "out"]
     result = several(script, 2, *arguments, cwd=tmp_path, more="if rank: sys.argv += ['--seed', '1']")
-    assert_one_line(result, "process 1 on ", "--seed 1", "--seed 0")
+    assert_one_line(result, "process 1 on ", " has --seed 1, process 0 has --seed 0: make them alike")
     result = several(script, 2, *arguments, cwd=tmp_path, more="import cv2\nif rank: cv2.__version__ = '1.0'")
     assert_one_line(result, "process 1 on ", "OpenCV 1.0")
     folder = shutil.copytree(street_stages["street_records"], tmp_path / "records")
@@ -494,6 +495,8 @@ def test_what_is_not_alike_is_told_before_training(street_stages, tmp_path, seve
     more = "if rank: sys.argv[sys.argv.index('--data') + 1] = 'records'"
     result = several(script, 2, *arguments, cwd=tmp_path, more=more)
     assert_one_line(result, "process 1 on ", "train-00001-of-00004.tfrecord", "no such file")
+    result = several(script, 2, *arguments, "--data", "records", cwd=tmp_path)  # the same problem in both
+    assert_one_line(result, f"{script.name}: records/train-00001-of-00004.tfrecord: ", "no such file")
     assert not (tmp_path / "out").exists()
 
 

@@ -382,7 +382,8 @@ def test_checkpoints_that_are_damaged_or_of_other_options_end_in_one_line(stoppe
     script = ANSWERS["street_train", framework]
     shutil.copytree(top / "killed", tmp_path / "out")
     given = [*arguments, "--resume", "--out", "out"]
-    assert_one_line(fork(script, *given, "--lr", 0.07, cwd=tmp_path), "--resume", "--lr 0.1")
+    result = fork(script, *given, "--lr", 0.07, cwd=tmp_path)
+    assert_one_line(result, "--resume", " is of a run with --lr 0.1, and this one has --lr 0.07: give the same")
     for path in (tmp_path / "out").glob("checkpoint*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:-100])

@@ -4,9 +4,9 @@ New here: MEAN, STD, NUMBERS, LEARNING_RATE, MOMENTUM, FADE, CHOICES, EARLIER, S
 WEIGHTS, CHECKPOINT, make_batch, make_sample, count_steps, augment, normalise, Batches, read_ahead, draw_batches,
 to_tensor, unet, block, deeplab, bottleneck, aspp, conv_norm, BatchNorm, conv_norm_relu, Upsample, interpolate,
 draw_kernel, draw_transposed_kernel, build_network, compute_loss, weigh_classes, learning_rate, train, open_log,
-write_log, save_weights, load_weights, save_checkpoint, load_checkpoint, describe, predict, validate, count_pairs,
-measure, paint, read_options, main. As in 01_street_preprocess_keras.py: VOID, save_image. All else is as in
-02_street_records_keras.py.
+write_log, save_weights, load_weights, save_checkpoint, load_checkpoint, describe, tell_apart, predict, validate,
+count_pairs, measure, paint, read_options, main. As in 01_street_preprocess_keras.py: VOID, save_image. All else is as
+in 02_street_records_keras.py.
 """
 
 import argparse
@@ -596,7 +596,8 @@ def load_checkpoint(network, optimizer, options):
     except Exception:  # a damaged file raises whatever its first wrong byte leads to
         stop(f"{path}: not a whole checkpoint: remove it, and train from the start")
     if not same:
-        stop(f"--resume: {path} is of a run with other options, {given}: give the same")
+        theirs, own = tell_apart(given, describe(options))
+        stop(f"--resume: {path} is of a run with {theirs}, and this one has {own}: give the same")
     return losses, validations
 
 
@@ -604,6 +605,12 @@ def describe(options):
     """Return, as a text, the options that decide what training computes."""
     rest = ("resume", "out", "device", "workers", "pictures")
     return ", ".join(f"--{name} {value}" for name, value in vars(options).items() if name not in rest)
+
+
+def tell_apart(one, other):
+    """Return what describe tells of one run and not of the other, and the reverse: two texts."""
+    parts = one.split(", "), other.split(", ")
+    return [", ".join(part for part in own if part not in rest) for own, rest in (parts, parts[::-1])]
 
 
 def predict(network, images, options):

@@ -5,8 +5,8 @@ WEIGHTS, CHECKPOINT, parse_example, Records, read_epoch, take_turns_at, iterate,
 normalise, draw_batches, to_tensor, UNet, block, DeepLabV3, Bottleneck, ASPP, conv_norm, Conv, TransposedConv,
 he_normal, BatchNorm, conv_norm_relu, run_layers, upsample, interpolate, build_network, compute_loss, weigh_classes,
 learning_rate, train, open_log, write_log, save_weights, load_weights, save_checkpoint, load_checkpoint, describe,
-predict, validate, count_pairs, measure, paint, read_options, main. As in 01_street_preprocess_tensorflow.py: VOID,
-save_image. All else is as in 02_street_records_tensorflow.py.
+tell_apart, predict, validate, count_pairs, measure, paint, read_options, main. As in
+01_street_preprocess_tensorflow.py: VOID, save_image. All else is as in 02_street_records_tensorflow.py.
 """
 
 import argparse
@@ -595,7 +595,8 @@ def load_checkpoint(network, velocities, options):
     except Exception:  # a damaged file raises whatever its first wrong byte leads to
         stop(f"{path}: not a whole checkpoint: remove it, and train from the start")
     if not same:
-        stop(f"--resume: {path} is of a run with other options, {given}: give the same")
+        theirs, own = tell_apart(given, describe(options))
+        stop(f"--resume: {path} is of a run with {theirs}, and this one has {own}: give the same")
     return losses, validations
 
 
@@ -603,6 +604,12 @@ def describe(options):
     """Return, as a text, the options that decide what training computes."""
     rest = ("resume", "out", "device", "workers", "pictures")
     return ", ".join(f"--{name} {value}" for name, value in vars(options).items() if name not in rest)
+
+
+def tell_apart(one, other):
+    """Return what describe tells of one run and not of the other, and the reverse: two texts."""
+    parts = one.split(", "), other.split(", ")
+    return [", ".join(part for part in own if part not in rest) for own, rest in (parts, parts[::-1])]
 
 
 def predict(network, images, options):

@@ -660,8 +660,9 @@ def load_checkpoint(options):
         raise
     except Exception:  # a damaged file raises whatever its first wrong byte leads to
         stop(f"{path}: not a whole checkpoint: remove it, and train from the start")
-    if described != describe(options):
-        stop(f"--resume: {path} is of a run with other options, {described}: give the same")
+    theirs, own = tell_apart(described, describe(options))
+    if theirs != own:
+        stop(f"--resume: {path} is of a run with {theirs}, and this one has {own}: give the same")
     return state
 
 
@@ -672,7 +673,13 @@ def describe(options):
     """
     names = ["lr", "iterations", "batch", "size", "seed", "accumulate", "norm", "weighting"]
     names += ["processes"] if options.norm == "own" or options.norm == "all" and options.accumulate > 1 else []
-    return ", ".join([*(f"--{name} {vars(options)[name]}" for name in names), f"records {options.records}"])
+    return ", ".join([*(f"--{name} {vars(options)[name]}" for name in names), f"records of sum {options.records}"])
+
+
+def tell_apart(one, other):
+    """Return what describe tells of one run and not of the other, and the reverse: two texts."""
+    parts = one.split(", "), other.split(", ")
+    return [", ".join(part for part in own if part not in rest) for own, rest in (parts, parts[::-1])]
 
 
 def predict(network, images, options):
@@ -933,26 +940,24 @@ def prepare(options):
 
 def agree(options):
     """Return what prepare returns; end all processes where it fails in one of them, or where they are not alike."""
-    prepared, problem, alike = None, "", {}
+    prepared, problem, alike = None, "", ""
     try:
         prepared = prepare(options)
         own = zlib.crc32(Path(__file__).read_bytes())
-        alike = {"options": describe(options), "script of sum": own, "FLOAT": FLOAT, **VERSIONS}
+        versions = [f"{name} {version}" for name, version in VERSIONS.items()]
+        alike = ", ".join([describe(options), f"script of sum {own}", f"FLOAT {FLOAT}", *versions])
     except (Stopped, Damaged, OSError) as error:
         problem = str(error)
     told = gather((socket.gethostname(), problem, alike))
-    if len(told) == 1 and problem:  # nobody needs to know which process
-        stop(problem)
-    problems = [f"process {rank} on {host}: {problem}" for rank, (host, problem, _) in enumerate(told) if problem]
-    if not problems:
-        problems = [
-            f"process {rank} on {host}: {name} {alike[name]}, that of process 0 {first}: make them alike"
-            for rank, (host, _, alike) in enumerate(told)
-            for name, first in told[0][2].items()
-            if alike[name] != first
-        ]
-    if problems:
-        stop_all(problems[0], options)
+    if problem and all(other == problem for _, other, _ in told):  # nobody needs to know which process
+        stop_all(problem, options)
+    for rank, (host, other, _) in enumerate(told):
+        if other:
+            stop_all(f"process {rank} on {host}: {other}", options)
+    for rank, (host, _, other) in enumerate(told):
+        theirs, first = tell_apart(other, told[0][2])
+        if theirs != first:
+            stop_all(f"process {rank} on {host} has {theirs}, process 0 has {first}: make them alike", options)
     return prepared
 
 
