@@ -8,7 +8,8 @@ share of the batch takes with nobody to talk to: two trainings side by side, eac
 from each other otherwise, memory and caches, is in both. The difference is communication, the waiting for the other
 included. In PyTorch and Chainer the all-reduces are timed too. Input is read in the step itself (--workers 0), and
 validation and checkpoints are left out. Times are medians over the steps after the first, and the runs take turns,
---rounds times.
+--rounds times. Where other work on the machine makes a step shorter than its share alone, "too noisy" stands instead of
+the communication: give more --iterations.
 
 How many bytes a step sends follows from the sizes of what is summed up: the gradients, what batch norm asks, and two
 numbers for the loss. On Linux this is checked against what the system has counted on the loopback device, in a network
@@ -486,8 +487,9 @@ def print_measured(framework, found, options):
         step, batch = steps[case], batch * options.batch
         row = [str(processes), str(batch), f"{1e3 * step:.1f}", f"{1 / step:.2f}", f"{batch / step:.1f}"]
         if processes > 1:
-            spent = found["in_all_reduces"].get(case)
-            row += [f"{1e3 * steps[f'{case}, share alone']:.1f}", f"{found[case]['communication'] / step:.1%}"]
+            spent, communication = found["in_all_reduces"].get(case), found[case]["communication"]
+            row += [f"{1e3 * steps[f'{case}, share alone']:.1f}"]
+            row += [f"{communication / step:.1%}" if communication >= 0 else "too noisy"]
             row += [f"{spent / step:.1%}"] if spent else [""]
         table.add_row(*row)
     console.print(table)
@@ -499,12 +501,15 @@ def print_measured(framework, found, options):
         "counted",
     )
     table, seen = Table(*header, box=MARKDOWN), found["seen"] and sum(itertools.chain(*found["seen"].values()))
-    numbers = found["all_reduces"], found["sent"], seen, found.get("loopback_model"), found["loopback"]
+    counted = found["loopback"] if "loopback_model" in found else None
+    numbers = found["all_reduces"], found["sent"], seen, found.get("loopback_model"), counted
     table.add_row(*("" if number is None else f"{number:,.0f}" for number in numbers))
     console.print(table)
-    if found["loopback"] is not None:
+    if counted is not None:
         where = "in a namespace of its own" if found["namespace"] else "with all else that this machine sends"
         console.print(f"Counted on the loopback device {where}")
+    elif found["loopback"] is not None:
+        console.print("Nothing to count on the loopback device: these processes reach each other through memory")
     latency, bandwidth = 1e6 * found["link"]["latency"], found["link"]["bandwidth"] / 1e6
     console.print(f"Of this machine: latency {latency:.1f} us, bandwidth {bandwidth:.0f} MB/s")
     header = ("two processes, batch", "share alone, ms", "gradients, ms", "batch norm, ms", "loss, ms", "predicted, ms")

@@ -201,6 +201,19 @@ def test_the_predictions_for_gpus_begin_at_one_that_only_computes(monkeypatch):
     assert {row["compute"] for row in rows} == {0.002}
 
 
+@pytest.mark.parametrize("through_memory", [False, True])
+def test_what_was_not_measured_is_no_number(monkeypatch, capsys, through_memory):
+    """Neither a step that noise has made shorter than its share alone, nor bytes that do not go through loopback."""
+    options, measured = read_options(monkeypatch, "--frameworks", "chainer"), make_measured(strong=0.05)
+    if through_memory:
+        measured["link"]["loopback"] = [3.0, 7.0]
+    measured |= {"in_all_reduces": {}, "seen": None, "loopback": 4321, "namespace": True}
+    scaling.print_measured("Chainer", measured | scaling.evaluate("chainer", measured, options), options)
+    out = capsys.readouterr().out
+    assert "| too noisy " in out and "| 33.3% " in out and "-100" not in out
+    assert ("4,321" in out) != through_memory and ("through memory" in out) == through_memory
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
