@@ -20,7 +20,7 @@ help:  ## list these targets
 	@echo "make mutants    plant the faults of tests/mutations/ one at a time, and show which of them no test finds: over"
 	@echo "                half an hour with JOBS=2 on two cores; ONLY=\"newts digits\" for some kinds or names"
 	@echo "make verify-voc hold the four frameworks' DeepLabV3 against each other with the published weights and Pascal VOC, which"
-	@echo "                Dataset/download_deeplab.py and download_voc.py fetch; WEIGHTS=FILE.pth DEPTH=50 DATA=FOLDER IMAGES=20"
+	@echo "                Dataset/download_deeplab.py and download_voc.py fetch; WEIGHTS=FILE.pth DEPTH=50 DATA=FOLDER IMAGES=20 FRAMEWORKS=pytorch DEVICE=cpu"
 	@echo "make notebooks  write each answer as a Jupyter notebook, with the lesson's text, to outputs/notebooks/;"
 	@echo "                EXERCISE=\"unetlike concat\" FRAMEWORKS=\"pytorch keras\" for some"
 	@echo "make lint       check style (ruff) and the copies that the answers share"
