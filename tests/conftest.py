@@ -20,9 +20,9 @@ from PIL import Image
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the same on a machine with a GPU
 os.environ.pop("KERAS_BACKEND", None)  # and in a shell that chose another for the answers
-if "PYTEST_XDIST_WORKER" in os.environ:  # side by side each takes one core, since more threads than cores are slow
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ.setdefault(name, "1")
+# Side by side each takes one core, since more threads than cores are slow; alone, too, or sums would round otherwise.
+for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(name, "1")
 if os.name == "nt":  # a pipe there is not UTF-8, in which run_python and others read what scripts print
     os.environ.setdefault("PYTHONIOENCODING", "utf-8")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored, and answers would

@@ -775,7 +775,6 @@ def read_options():
         stop(f"--weights {options.weights}: no such file: check its name and folder")
     if not 0 < options.lr < math.inf:
         stop(f"--lr {options.lr}: give a number above 0, such as {LEARNING_RATE}")
-    options.crc = zlib.crc32(options.weights.read_bytes()) if options.weights else None
     set_up(options)
     return options
 
@@ -802,7 +801,9 @@ def main():
     names = {split: read_names(voc, split) for split in ("train", "val")}
     # All masks are read before training: what is wrong with one should show now, not after minutes.
     present = {name: set(np.unique(read_pair(voc, name)[1])) for part in names.values() for name in tqdm(part, "read")}
-    metrics, predictions = {"answer": Path(__file__).stem, "phases": {}}, {}
+    own = {"answer": Path(__file__).stem, "options": {name: str(value) for name, value in vars(options).items()}}
+    metrics, predictions = own | {"phases": {}}, {}
+    options.crc = zlib.crc32(options.weights.read_bytes()) if options.weights else None  # for describe
     phases = {"finetuned": (range(1, len(CLASSES)), None)} if options.weights else PHASES
     for phase, (classes, start) in phases.items():
         train_names, val_names = ([name for name in part if present[name] & {*classes}] for part in names.values())
@@ -839,7 +840,6 @@ def main():
         save_image(options.out / "pictures" / f"{name}.png", panels.repeat(2, axis=0).repeat(2, axis=1))
         save_image(options.out / "predictions" / f"{name}.png", COLOURS[predictions["finetuned"][name]])
     metrics |= measures  # of the last phase
-    metrics["options"] = {name: str(value) for name, value in vars(options).items()}
     write_whole(options.out / "metrics.json", lambda part: part.write_text(json.dumps(metrics, indent=2) + "\n"))
     for phase in phases:
         (options.out / f"{phase}.checkpoint").unlink(missing_ok=True)
