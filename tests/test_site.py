@@ -105,7 +105,11 @@ def watch(page, troubles, home):
     """Note in troubles what goes wrong on a page, and what it asks of others than home."""
     page.on("console", lambda message: message.type in ("error", "warning") and troubles.append(message.text))
     page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url[:200]}"))
+    # What is still being fetched when the next page is opened is given up; a file that is not there fails otherwise.
+    page.on(
+        "requestfailed",
+        lambda request: "ERR_ABORTED" in request.failure or troubles.append(f"{request.failure}: {request.url[:200]}"),
+    )
     page.on("request", lambda request: request.url.startswith((home, "data:")) or troubles.append(request.url[:200]))
 
 
