@@ -289,14 +289,17 @@ def test_what_stops_an_attempt_is_told_in_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("absent.py", "absent.py: no such file: write one with make start"),
+        (
+            "02_bin_loss_keras.py",
+            "02_bin_loss_keras.py: no such file: write one with make start EXERCISE=bin_loss FRAMEWORK=keras",
+        ),
         ("mine.py", "mine.py: mine: no name of an answer"),
         ("07_nearst_pytorch.py", "07_nearst_pytorch.py: nearst: no such exercise: give nearest"),
         ("02_atrous_keras.py", "02_atrous_keras.py: attempts at the exercises of Question_voc cannot be checked yet"),
     ],
 )
 def test_what_cannot_be_checked_ends_in_one_line(tmp_path, name, message):
-    if name != "absent.py":
+    if "no such file" not in message:
         (tmp_path / name).write_text("")
     done = run_python(CHECK, tmp_path / name, cwd=tmp_path)
     assert done.returncode == 2 and not done.stdout and len(done.stderr.splitlines()) == 1
@@ -321,3 +324,11 @@ def test_the_table_of_attempts(tmp_path, monkeypatch, capsys):
     output = capsys.readouterr().out
     assert re.search(r"1 bin_dataset +│ right +│", output)
     assert re.search(r"4 semaseg_dataset +│ images and targets +│", output)
+
+
+def test_an_attempt_that_ends_the_process_is_not_right(tmp_path):
+    path = tmp_path / "02_bin_loss_pytorch.py"
+    for code, told in (("import os\nos._exit(0)\n", "ends the whole process"), ("raise SystemExit(0)\n", "it stops")):
+        path.write_text(code, "utf-8")
+        status, printed = run_check(path)
+        assert status == 1 and told in printed and "right\n" not in printed.replace("not right", "")

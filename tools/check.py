@@ -32,6 +32,7 @@ from start import attempt_path, find_lesson
 
 SLIPS = Path(__file__).with_name("slips.toml")
 SUBJECTS = ("semaseg", "digits")
+RIGHT, WRONG = 70, 71  # how a check's process ends; an attempt could end it in any other way, with status 0 too
 LONGEST = 300  # seconds that a check of one attempt may take
 NEEDED = ("load_newts", "build_network", "compute_loss", "train", "predict", "test")  # whatever is new
 KINDS = {"does": str, "see": str, "shows": list, "exercises": list}
@@ -310,13 +311,13 @@ def run_child(*arguments, start=subprocess.run, **kwargs):
 
 def find_attempt(path):
     """Return the exercise and the framework of an attempt by its name; stop where there is no such file or exercise."""
-    if not path.is_file():
-        stop(f"{path}: no such file: write one with make start EXERCISE=nearest FRAMEWORK=pytorch")
     try:
         name, framework = name_of(path.stem)
         exercise = find_exercise(name)
     except ValueError as error:
         stop(f"{path.name}: {error}")
+    if not path.is_file():
+        stop(f"{path}: no such file: write one with make start EXERCISE={name} FRAMEWORK={framework}")
     if exercise.subject not in SUBJECTS:
         stop(f"{path.name}: attempts at the exercises of {find_subject(exercise.subject).folder} cannot be checked yet")
     return exercise, framework
@@ -341,7 +342,7 @@ def show_table():
         try:
             done = run_child(path, timeout=LONGEST, capture_output=True, encoding="utf-8")
             wrong = re.search(r"^  NO   (.*?):", done.stdout, re.MULTILINE)
-            verdicts[key] = "right" if done.returncode == 0 else wrong[1] if wrong else "cannot be checked"
+            verdicts[key] = "right" if done.returncode == RIGHT else wrong[1] if wrong else "cannot be checked"
         except subprocess.TimeoutExpired:
             verdicts[key] = f"longer than {LONGEST} s"
     for exercise in exercises:
@@ -408,13 +409,17 @@ def main():
         raise SystemExit(0 if show_table() else 1)
     exercise, framework = find_attempt(options.attempt)
     if options.child:
-        raise SystemExit(0 if check_attempt(options.attempt.resolve(), exercise, framework) else 1)
+        raise SystemExit(RIGHT if check_attempt(options.attempt.resolve(), exercise, framework) else WRONG)
     try:
         status = run_child(options.attempt, timeout=LONGEST, stderr=subprocess.DEVNULL).returncode
     except subprocess.TimeoutExpired:
         print(f"  NO   it takes longer than {LONGEST} s: what comes after the last line does not end")
-        status = 1
-    raise SystemExit(status)
+        status = WRONG
+    if status not in (RIGHT, WRONG):
+        print(
+            f"  NO   it ends the whole process, with status {status}: what comes after the last line is not looked at"
+        )
+    raise SystemExit(0 if status == RIGHT else 1)
 
 
 if __name__ == "__main__":
