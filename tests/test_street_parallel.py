@@ -501,6 +501,18 @@ def test_what_is_not_alike_is_told_before_training(street_stages, tmp_path, seve
 
 
 @by_forked
+def test_who_is_last_to_stop_says_nothing_more(monkeypatch, capsys, framework):
+    """A process that ends first makes the others' last exchange fail, after all has been said."""
+    piece = copies.read_pieces(ANSWERS["street_parallel", framework])["stop_all"].text
+    assert piece == copies.read_pieces(ANSWERS["street_parallel", "pytorch"])["stop_all"].text
+    monkeypatch.setattr(ANSWER, "gather", lambda thing: 1 / 0)
+    with pytest.raises(SystemExit) as stopped:
+        ANSWER.stop_all("not alike", SimpleNamespace(rank=0))
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(": not alike\n")
+
+
+@by_forked
 def test_a_port_that_is_taken_is_told(street_stages, tmp_path, several, framework, monkeypatch):
     script = ANSWERS["street_parallel", framework]
     arguments = ["--data", street_stages["street_records"], *SMALL, "--iterations", 2, "--out", "out"]

@@ -938,7 +938,8 @@ def stop_all(message, options):
     """End all processes, of which each calls this; process 0 says why, before one of them ends."""
     if options.rank == 0:
         say(message)
-    gather(None)
+    with contextlib.suppress(Exception):  # another process may end first, and all has been said
+        gather(None)
     raise SystemExit(2)
 
 
