@@ -10,31 +10,20 @@ import convert_weights
 import numpy as np
 import pytest
 from conftest import ROOT, run_python
-from exercises import FRAMEWORKS, answer_path, find_exercise, read_exercises
+from exercises import answer_path, find_exercise
 
 CONVERT = ROOT / "tools" / "convert_weights.py"
 # A conversion is an export from one framework and an import to another: in a round each does both once.
 ROUND = "pytorch tensorflow keras chainer pytorch".split()
 NETWORK = {"concat": [], "graph_conv": ["--order", 2, "--neighbours", 4, "--channels", 4, 3]}  # what shapes the network
 SHORT = {"concat": ["--size", 32], "graph_conv": ["--pictures", 2]}
-IMPORT = f"import sys\nsys.path.insert(0, {str(ROOT / 'tools')!r})\n"
-IMPORT += "import hashlib, json\nimport convert_weights, exercises\nimport numpy as np\n"
-WEIGHTS = """
-framework, hashes = sys.argv[1], {}
-for exercise in [each for each in exercises.read_exercises() if each.trains]:
-    sys.argv = [exercise.name, "--device", "cpu"]
-    answer = exercises.load_answer(exercises.answer_path(exercise, framework))
-    network = exercises.build_network(answer, np.random.default_rng(0), answer.read_options())
-    weights = convert_weights.list_weights(answer, framework, network)
-    hashes[exercise.name] = {
-        name: [*array.shape, hashlib.sha256(np.ascontiguousarray(array, np.float32)).hexdigest()]
-        for name, array in weights.items()
-    }
-print(json.dumps(hashes))
-"""
-LOGITS = """
-answer = exercises.load_answer(sys.argv.pop(1))
-folder = convert_weights.Path(sys.argv.pop(1))
+LOGITS = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tools")!r})
+import exercises
+import numpy as np
+from pathlib import Path
+answer, folder = exercises.load_answer(sys.argv.pop(1)), Path(sys.argv.pop(1))
 options = answer.read_options()
 network = answer.build_network(np.random.default_rng(1), options)
 answer.load_weights(network, folder)
@@ -50,18 +39,8 @@ def assert_one_line(result, *named):
     assert all(name in result.stderr for name in named), result.stderr
 
 
-def test_the_weights_of_all_exercises_are_the_same_in_the_common_layout(tmp_path):
-    """The four answers to an exercise start from the same numbers, so an axis or a layer out of place would show."""
-    results = [run_python("-c", IMPORT + WEIGHTS, framework, cwd=tmp_path, timeout=900) for framework in FRAMEWORKS]
-    assert [result.returncode for result in results] == [0] * 4, [result.stderr for result in results]
-    hashes = [json.loads(result.stdout.splitlines()[-1]) for result in results]
-    assert hashes[0].keys() == {exercise.name for exercise in read_exercises() if exercise.trains}
-    for exercise, each in hashes[0].items():
-        assert [other[exercise] for other in hashes[1:]] == [each] * 3, exercise
-
-
 @pytest.fixture(scope="module", params=NETWORK)
-def walk(request, tmp_path_factory, newts):
+def walk(request, tmp_path_factory, newts, fork):
     """The folders of a network trained in PyTorch and converted from framework to framework, at last to PyTorch.
 
     In each lie the logits that the answer predicts with the weights there.
@@ -73,7 +52,7 @@ def walk(request, tmp_path_factory, newts):
         hidden = shutil.ignore_patterns(".*")  # another test's matter
         short += ["--data", shutil.copytree(newts, top / "data", ignore=hidden)]
     train = ["--iterations", 3, *short, *network, "--out", folders[0]]
-    result = run_python(answer_path(request.param, "pytorch"), *train, cwd=top)
+    result = fork(answer_path(request.param, "pytorch"), *train, cwd=top)
     assert result.returncode == 0, result.stderr
     for source, target in itertools.pairwise(folders):
         given = network if source == folders[0] else []  # they may be given too
@@ -83,11 +62,13 @@ def walk(request, tmp_path_factory, newts):
         if target == folders[2]:
             words = shlex.split(result.stdout.split("try it: ")[1], posix=os.name != "nt")
             command = [word.strip('"') for word in words[1:]]  # which are left there on Windows alone
-            result = run_python(*command, *short, cwd=top)
+            result = fork(*command, *short, cwd=top)
             assert result.returncode == 0, result.stderr
     for folder, framework in zip(folders[:4], ROUND, strict=False):
-        script = answer_path(request.param, framework)
-        result = run_python("-c", IMPORT + LOGITS, script, folder, "--device", "cpu", *network, cwd=top)
+        script = top / f"00_logits_{framework}.py"
+        script.write_text(LOGITS)
+        answer = answer_path(request.param, framework)
+        result = fork(script, answer, folder, "--device", "cpu", *network, cwd=top)
         assert result.returncode == 0, result.stderr
     return folders
 

@@ -36,8 +36,8 @@ from exercises import (
 )
 from results import run_in_turn
 
-STEPS = 10  # whose losses are taken; a result keeps the first KEPT
-KEPT = 5
+STEPS, KEPT = 10, 5  # whose losses are taken; a result keeps the first KEPT
+LARGE = 20_000_000  # parameters: a network of more takes KEPT steps, each of which lasts seconds
 CLOSE = 1e-9  # relative difference up to which two fingerprints are one
 
 
@@ -121,7 +121,7 @@ STARTS = {"semaseg": start_semaseg, "digits": start_digits, "voc": start_voc, "s
 
 
 def take_fingerprint(exercise, framework, records=None):
-    """Return {"weights": ..., "parameters": ..., "logits": ..., "rates": ..., "losses": [STEPS numbers]} of an answer.
+    """Return {"weights": ..., "parameters": ..., "logits": ..., "rates": ..., "losses": [...]} of an answer.
 
     records is the folder that make_records returned, for an answer that reads such. The framework computes in double
     precision from then on. Raises what the answer raises.
@@ -137,6 +137,8 @@ def take_fingerprint(exercise, framework, records=None):
     drawn = checksum(weights[name] for name in sorted(weights))  # now: some frameworks' arrays change while they train
     trained = [array for name, array in weights.items() if not name.endswith(("mean", "variance", "running_var"))]
     inputs, rates, train = STARTS[exercise.subject](answer, options, rng)
+    if exercise.parameters > LARGE:
+        options.iterations = KEPT
     if hasattr(answer, "predict"):
         logits = [answer.predict(network, inputs.astype(np.float64), options)]
     if hasattr(answer, "learning_rate"):
