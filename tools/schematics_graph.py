@@ -80,8 +80,8 @@ JAPANESE = {
     "one product, ms": "積一回（ミリ秒）",
     "dense: power {}": "密行列：{} 乗",
     "sparse: power {}": "疎行列：{} 乗",
-    "below 0": "負",
-    "above 0": "正",
+    "negative": "負",
+    "positive": "正",
     "cut": "切ったところ",
 }
 
@@ -95,7 +95,11 @@ def to_colours(array, most=None):
 def draw_scale(axes, say, x, y):
     """Explain the colours of to_colours around (x, y)."""
     show(axes, to_colours(np.linspace(-1, 1, 65)[None]), x - 80, y - 8, 160, 16)
-    for side, text, place in ((x - 90, say("below 0"), "right"), (x, "0", "center"), (x + 90, say("above 0"), "left")):
+    for side, text, place in (
+        (x - 90, say("negative"), "right"),
+        (x, "0", "center"),
+        (x + 90, say("positive"), "left"),
+    ):
         write(axes, side, y, text, 14, ha=place)
 
 

@@ -189,8 +189,7 @@ def draw_labels(say):
     swatch(axes, 22, 498, say("shares its colour with others"), edge=RED, line=2)
     write(axes, 290, 498, "–", 14, SOFT, ha="right")
     write(axes, 300, 498, say("no train id: void at class level"), 14, ha="left")
-    write(axes, 588, 498, "0", 15, BLUE, weight="bold", ha="right")
-    write(axes, 598, 498, say("train id of a category"), 14, ha="left")
+    write(axes, 580, 498, say("train id of a category"), 14, BLUE, weight="bold", ha="left")
     return figure
 
 
