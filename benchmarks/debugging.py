@@ -23,8 +23,7 @@ sys.path.insert(0, str(REPOSITORY / "tools"))
 import fingerprints  # noqa: E402
 from exercises import answer_path  # noqa: E402
 from exercises import load_answer as load_from  # noqa: E402
-from schematics import BLUE, RED, new_card, new_chart, write_figure  # noqa: E402
-from schematics_voc import in_japanese  # noqa: E402
+from schematics import BLUE, RED, in_both, new_card, new_chart, write_figure  # noqa: E402
 
 ASSETS = REPOSITORY / "Question_semaseg/assets"
 ITERATIONS = 100  # of each short run
@@ -215,8 +214,7 @@ def main():
         measure()
     if not (ASSETS / "debugging.json").exists():
         stop(f"{ASSETS / 'debugging.json'}: no such file: leave --draw out, to measure")
-    figures = {"learning_rates": functools.partial(draw, str)}
-    figures["learning_rates.ja"] = functools.partial(in_japanese, draw, JAPANESE)
+    figures = in_both({"learning_rates": draw}, JAPANESE)
     for name in figures:
         print(f"wrote {write_figure(name, ASSETS, figures)}")
 

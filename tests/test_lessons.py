@@ -269,6 +269,14 @@ def test_english_and_japanese_hold_together(pair, aspect):
     assert english == japanese
 
 
+@by_pair
+def test_a_page_shows_the_figures_of_its_language(pair):
+    english, japanese = (read_page(path).pictures for path in pair)
+    assert not [target for target in english if ".ja." in target]
+    others = [pair[1].parent / target for target in japanese if ".ja." not in target]
+    assert not [path for path in others if path.with_suffix(f".ja{path.suffix}").exists()]
+
+
 ENGLISH = """# Title
 
 ## 1. nearest: `code` and 3 more

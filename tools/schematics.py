@@ -1,4 +1,4 @@
-"""Draw the lesson's explanatory figures: Question_semaseg/assets/<name>.svg.
+"""Draw the lesson's explanatory figures: Question_semaseg/assets/<name>.svg, and <name>.ja.svg in Japanese.
 
     python tools/schematics.py [names]
 
@@ -12,7 +12,9 @@ All positions and letters are measured in pixels of a page that shows the figure
 import argparse
 import csv
 import functools
+import importlib.util
 import itertools
+import logging
 import math
 import sys
 from argparse import Namespace
@@ -25,9 +27,12 @@ import exercises
 import matplotlib.style
 import numpy as np
 import torch
+from matplotlib import font_manager
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.text import Text
 from torch.overrides import TorchFunctionMode
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -60,12 +65,114 @@ FRAMEWORKS = {  # the curves should coincide, so each is narrower than the one b
     "keras": ("Keras", 2.2, (0, (4, 2)), "#f0701e"),
     "chainer": ("Chainer", 1.1, (0, (1.5, 3)), "#15181c"),
 }
+JAPANESE = {
+    "background": "背景",
+    "akahara": "アカハラ",
+    "madara": "マダラ",
+    "newt": "イモリ",
+    "input": "入力",
+    "image": "画像",
+    "mask": "マスク",
+    "truth": "正解",
+    "classification": "分類",
+    "1 answer for the image": "画像一枚に 1 個の答え",
+    "segmentation": "セグメンテーション",
+    "{} × {} = {} answers, one for each pixel": "{} × {} = {} 個の答え（画素ごとに一つ）",
+    "mask, {} × {}": "マスク、{} × {}",
+    "colours": "色",
+    "class indices": "クラスのインデックス",
+    "logit": "ロジット",
+    "logits": "ロジット",
+    "probability of newt": "イモリの確率",
+    "probability": "確率",
+    "probability ≥ 0.5": "確率 ≥ 0.5",
+    "{} blocks": "{} ブロック",
+    "loss": "損失",
+    "loss of the pixel": "画素の損失",
+    "convolution": "畳み込み",
+    "convolution {} × {}": "{} × {} の畳み込み",
+    "convolution {} × {}, ReLU, batch normalisation": "{} × {} の畳み込み、ReLU、バッチ正規化",
+    "2 blocks, convolution 3 × 3": "2 ブロック、3 × 3 の畳み込み",
+    "a row for each pixel": "画素ごとの行",
+    "softmax": "ソフトマックス",
+    "(batch, height, width, class)": "(バッチ, 高さ, 幅, クラス)",
+    "(batch × height × width, class)": "(バッチ × 高さ × 幅, クラス)",
+    "nearest": "最近傍補間",
+    "bilinear": "バイリニア補間",
+    "nearest or bilinear": "最近傍補間かバイリニア補間",
+    "transposed convolution": "転置畳み込み",
+    "kernel": "カーネル",
+    "same place": "同じ場所",
+    "encoder": "エンコーダー",
+    "decoder": "デコーダー",
+    "skip connection": "スキップ接続",
+    "max pooling": "最大プーリング",
+    "concatenation": "連結",
+    "crop, concatenation": "切り抜き、連結",
+    "above: channels": "上：チャンネルの数",
+    "below: height and width": "下：高さと幅",
+    "input, mirrored outward": "鏡映で広げた入力",
+    "target": "正解マスク",
+    "feature map": "特徴マップ",
+    "pooling": "プーリング",
+    "maxima": "最大値",
+    "indices": "インデックス",
+    "indices of the maxima": "最大値のインデックス",
+    "more layers": "ほかの層",
+    "unpooling": "アンプーリング",
+    "unpooled": "結果",
+    "maximum": "最大値",
+    "equal, but later": "同じ値だが後にある",
+    "a colour for each window": "窓ごとに別の色",
+    "{} convolutions": "畳み込み {} 回",
+    "{} × {} pixels": "{} × {} 画素",
+    "{} × {} pixels; {} × {} of a larger image": "{} × {} 画素、大きな画像なら {} × {}",
+    "one pixel of the output": "出力の一つの画素",
+    "its receptive field": "その受容野",
+    "iteration": "イテレーション",
+    "difference from\nPyTorch / loss": "PyTorch との差\n/ 損失",
+    "train {}": "学習 {}",
+    "test {}": "テスト {}",
+}
 
 
 def stop(message):
     """End with one line and status 2."""
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+# ---- languages ----
+
+
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # that find_japanese_font finds none in bold
+
+
+def find_japanese_font():
+    """Make the font that matplotlib-fontja brings known to Matplotlib, and return its name."""
+    # Only found, not imported: that would set the font for all figures.
+    package = importlib.util.find_spec("matplotlib_fontja").submodule_search_locations[0]
+    path = Path(package, "fonts", "ipaexg.ttf")
+    font_manager.fontManager.addfont(path)
+    return font_manager.FontProperties(fname=path).get_name()
+
+
+def in_japanese(draw, words):
+    """Return what draw, a function of a translation, draws with Japanese labels, by a dictionary."""
+    families = [*matplotlib.rcParams["font.family"], find_japanese_font()]  # the second has what the first lacks
+    with matplotlib.rc_context({"font.family": families}):
+        figure = draw(words.__getitem__)
+    for text in figure.findobj(Text):
+        if text.get_weight() == "bold" and max(text.get_text()) > "\u3000":  # that font has no bold letters
+            outline = Stroke(linewidth=0.6, foreground=text.get_color())
+            text.set(weight="normal", path_effects=[outline, Normal()])
+    return figure
+
+
+def in_both(drawn, words):
+    """Return {name: function} of figures in English, and of <name>.ja, by {name: function of a translation}."""
+    figures = {name: functools.partial(draw, str) for name, draw in drawn.items()}
+    return figures | {f"{name}.ja": functools.partial(in_japanese, draw, words) for name, draw in drawn.items()}
 
 
 # ---- drawing ----
@@ -100,6 +207,19 @@ def chip(axes, x, y, width, text, colour):
     axes.add_patch(shape)
     shape.set(facecolor=colour, edgecolor=INK, linewidth=0.8)
     write(axes, x, y, text, 14)
+
+
+def swatch(axes, x, y, text, colour="none", **style):
+    """Explain a colour: a square of it with its left edge at (x, y), and a text."""
+    box(axes, x, y - 8, 16, 16, colour, **style)
+    write(axes, x + 24, y, text, 14, ha="left")
+
+
+def draw_legend(axes, x, y, colours):
+    """Explain the colours of arrows, one below the other."""
+    for i, (text, colour) in enumerate(colours.items()):
+        arrow(axes, (x, y + 27 * i), (x + 26, y + 27 * i), colour, 2)
+        write(axes, x + 34, y + 27 * i, text, 14, ha="left")
 
 
 def arrow(axes, start, end, colour=INK, line=1.5, head="-|>,head_width=0.3,head_length=0.5", dashes="-"):
@@ -170,10 +290,16 @@ def read_picture(name):
     return picture, answer.read_mask(folder / f"seg_images/{name}.png")
 
 
-def paint(classes, bright=True):
-    """Return class indices in the colours of the masks, or in brighter ones that are told apart on a page."""
-    colours = np.uint8(list(load_answer("semaseg_test_pytorch").COLOURS.values()))
-    return colours[classes] * (2 if bright else 1)
+def paint(classes):
+    """Return class indices in the colours of the masks."""
+    return np.uint8(list(load_answer("semaseg_test_pytorch").COLOURS.values()))[classes]
+
+
+def draw_classes(axes, say, places, text="{2}"):
+    """Explain the colours of the masks at places [(x, y)] with a text of each class's colour, index and name."""
+    classes = load_answer("semaseg_test_pytorch").COLOURS.items()
+    for i, ((name, colour), place) in enumerate(zip(classes, places, strict=True)):
+        swatch(axes, *place, text.format(", ".join(map(str, colour)), i, say(name)), np.array(colour) / 255)
 
 
 def to_grey(array):
@@ -213,6 +339,7 @@ class Recorder(TorchFunctionMode):
         return result
 
 
+@functools.cache
 def record_stages(exercise, size=None):
     """Return the stages of the PyTorch answer's network on a picture of size x size, its default unless given."""
     answer = load_answer(f"{exercise}_pytorch")
@@ -275,6 +402,7 @@ def unpool(array, places, shape):
     return result
 
 
+@functools.cache
 def find_receptive_field(exercise, size):
     """Return (size, size) bool: the input pixels that the output pixel in the middle depends on.
 
@@ -314,76 +442,72 @@ def read_table(path, *columns):
 # ---- the figures ----
 
 
-def draw_segmentation():
+def draw_segmentation(say):
     """Draw one picture, what a classifier says of it, and what segmentation does."""
     picture, classes = read_picture(NEWT)
     height, width = classes.shape
     names = list(load_answer("semaseg_dataset_pytorch").CLASSES)
     figure, axes = new_card(344)
     show(axes, picture, 24, 110, width, height)
-    write(axes, 24 + width / 2, 92, "input")
+    write(axes, 24 + width / 2, 92, say("input"))
     arrow(axes, (292, 160), (356, 66))
     arrow(axes, (292, 204), (356, 232))
-    write(axes, 372, 34, "classification", 17, weight="bold", ha="left")
+    write(axes, 372, 34, say("classification"), 17, weight="bold", ha="left")
     found = names[np.bincount(classes[classes > 0]).argmax()]
-    chip(axes, 422, 70, 100, found, CLASS_COLOURS[found])
-    write(axes, 490, 70, "1 answer for the picture", 15, SOFT, ha="left")
-    write(axes, 372, 128, "segmentation", 17, weight="bold", ha="left")
+    chip(axes, 422, 70, 100, say(found), CLASS_COLOURS[found])
+    write(axes, 490, 70, say("1 answer for the image"), 15, SOFT, ha="left")
+    write(axes, 372, 128, say("segmentation"), 17, weight="bold", ha="left")
     show(axes, paint(classes), 372, 150, width, height)
-    for i, name in enumerate(names):
-        colour = np.array(paint(np.array([[i]]))[0, 0]) / 255
-        box(axes, 648, 160 + 30 * i, 20, 20, colour, line=0.8)
-        write(axes, 678, 170 + 30 * i, name, ha="left")
-    write(axes, 372, 318, f"{width} × {height} = {width * height:,} answers, one for each pixel", 15, SOFT, ha="left")
+    draw_classes(axes, say, [(648, 170 + 30 * i) for i in range(len(names))])
+    answers = say("{} × {} = {} answers, one for each pixel").format(width, height, f"{width * height:,}")
+    write(axes, 372, 318, answers, 15, SOFT, ha="left")
     return figure
 
 
-def draw_masks():
+def draw_masks(say):
     """Draw a picture of each species and its mask, in the colours that the file has."""
     width, height, top = 180, 101, 80
-    figure, axes = new_card(204)
+    figure, axes = new_card(240)
     for left, name in ((24, "akahara/akahara_0014"), (408, "madara/madara_0012")):
         picture, classes = read_picture(name)
-        heading(axes, left + width + 4, 26, name.partition("/")[0])
+        heading(axes, left + width + 4, 26, say(name.partition("/")[0]))
         small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-        for x, text, shown in ((left, "image", small), (left + width + 8, "mask", paint(classes, bright=False))):
-            write(axes, x + width / 2, 60, text)
+        for x, text, shown in ((left, "image", small), (left + width + 8, "mask", paint(classes))):
+            write(axes, x + width / 2, 60, say(text))
             show(axes, shown, x, top, width, height)
+    draw_classes(axes, say, [(24 + 260 * i, 210) for i in range(3)], "{0}  {2}")
     return figure
 
 
-def draw_class_indices():
+def draw_class_indices(say):
     """Draw pieces of two masks and the class indices that are read from them."""
     answer = load_answer("semaseg_test_pytorch")
     size, side, cell = answer.NUMBERS["size"][0], 8, 27
     span, middle, right = side * cell, 272, 560
     figure, axes = new_card(556)
-    heading(axes, 128, 26, f"mask, {size} × {size}")
-    heading(axes, 380, 26, "colours")
-    heading(axes, 668, 26, "class indices")
+    heading(axes, 128, 26, say("mask, {} × {}").format(size, size))
+    heading(axes, 380, 26, say("colours"))
+    heading(axes, 668, 26, say("class indices"))
     for y, name, (row, column) in ((48, "akahara/akahara_0012", (48, 20)), (288, NEWT, (24, 44))):
         classes = read_newts("semaseg_test", size)[name][1]
         piece = classes[row : row + side, column : column + side]
-        show(axes, paint(classes, bright=False), 20, y, span, span)
+        show(axes, paint(classes), 20, y, span, span)
         scale = span / size
         left, top, edge = 20 + column * scale, y + row * scale, 20 + (column + side) * scale
         box(axes, left, top, side * scale, side * scale, edge=YELLOW, line=2)
         axes.plot([edge, middle], [top, y], color=DARK_YELLOW, linewidth=1)
         axes.plot([edge, middle], [top + side * scale, y + span], color=DARK_YELLOW, linewidth=1)
-        show(axes, paint(piece, bright=False), middle, y, span, span)
+        show(axes, paint(piece), middle, y, span, span)
         for line in range(cell, span, cell):
             axes.plot([middle, middle + span], [y + line] * 2, color=SOFT, linewidth=0.5)
             axes.plot([middle + line] * 2, [y, y + span], color=SOFT, linewidth=0.5)
         arrow(axes, (middle + span + 12, y + span / 2), (right - 12, y + span / 2))
         grid(axes, piece, right, y, cell, lambda value, *_: list(CLASS_COLOURS.values())[value])
-    for i, (name, colour) in enumerate(answer.COLOURS.items()):
-        x = 20 + 260 * i
-        box(axes, x, 524, 16, 16, np.array(colour) / 255, line=0.6)
-        write(axes, x + 24, 532, f"{', '.join(map(str, colour))}  →  {i}  {name}", 14, ha="left")
+    draw_classes(axes, say, [(20 + 260 * i, 532) for i in range(3)], "{}  →  {}  {}")
     return figure
 
 
-def draw_sigmoid():
+def draw_sigmoid(say):
     """Draw the sigmoid, and the probabilities that a trained bin_test gives, cut at the threshold."""
     answer, run = load_answer("bin_test_pytorch"), RUNS / "03_bin_test_pytorch"
     if not (run / "weights.pt").exists():
@@ -395,13 +519,13 @@ def draw_sigmoid():
     logits = answer.predict_augmented(network, np.float32(image)[None] / 127.5 - 1, OPTIONS)[0, ..., 0]
     probabilities = sigmoid(logits)
     figure, axes = new_card(344)
-    chart = new_chart(figure, 102, 34, 230, 240, xlabel="logit", ylabel="probability of newt")
+    chart = new_chart(figure, 102, 34, 230, 240, xlabel=say("logit"), ylabel=say("probability of newt"))
     x = np.linspace(-6, 6, 241)
     chart.plot(x, sigmoid(x), color=BLUE, linewidth=3)
     chart.axhline(0.5, color=ORANGE, linewidth=1.5, linestyle="--")
     chart.set(xlim=(-6, 6), ylim=(0, 1), xticks=range(-6, 7, 3), yticks=(0, 0.25, 0.5, 0.75, 1))
-    chart.text(-5.7, 0.53, "newt", fontsize=0.75 * 15, color=ORANGE, va="bottom")
-    chart.text(-5.7, 0.47, "background", fontsize=0.75 * 15, color=ORANGE, va="top")
+    chart.text(-5.7, 0.53, say("newt"), fontsize=0.75 * 15, color=ORANGE, va="bottom")
+    chart.text(-5.7, 0.47, say("background"), fontsize=0.75 * 15, color=ORANGE, va="top")
     # The greys of the probability map stand along the axis.
     show(axes, to_grey(np.linspace(1, 0, 64)[:, None]), 84, 34, 14, 240)
     chart.tick_params(axis="y", pad=18)
@@ -412,18 +536,18 @@ def draw_sigmoid():
     for i, (title, panel) in enumerate(panels.items()):
         x, y = 358 + 222 * (i % 2), 48 + 158 * (i // 2)
         show(axes, panel, x, y, width, height)
-        write(axes, x + width / 2, y - 15, title)
+        write(axes, x + width / 2, y - 15, say(title))
     return figure
 
 
-def draw_bin_loss():
+def draw_bin_loss(say):
     """Draw the network of exercise 2 with the shape of each stage, and the loss of a pixel by its logit."""
     image, _ = read_newts("bin_loss", load_answer("bin_loss_pytorch").NUMBERS["size"][0])[NEWT]
     _, *blocks, logits = record_stages("bin_loss")
     figure, axes = new_card(300)
     side, middle = 2 * logits.size, 128
     show(axes, image, 14, middle - side / 2, side, side)
-    write(axes, 14 + side / 2, 30, "image")
+    write(axes, 14 + side / 2, 30, say("image"))
     places = [184 + 35 * i for i in range(len(blocks))]
     for x, stage in zip(places, blocks, strict=True):
         draw_bar(axes, x, middle, 0.8 * stage.channels, 2 * stage.size, PALE_BLUE)
@@ -431,18 +555,22 @@ def draw_bin_loss():
     draw_bar(axes, last, middle, 6, side, ORANGE)
     arrow(axes, (146, middle), (167, middle), INK, 2)
     arrow(axes, (places[-1] + 17, middle), (last - 8, middle), PURPLE, 2)
-    write(axes, sum(places) / len(places), 30, f"{len(blocks)} blocks")
-    write(axes, last, 30, "logits")
+    write(axes, sum(places) / len(places), 30, say("{} blocks").format(len(blocks)))
+    write(axes, last, 30, say("logits"))
     for x, channels in ((14 + side / 2, 3), (sum(places) / len(places), blocks[0].channels), (last, logits.channels)):
         write(axes, x, middle + side / 2 + 16, f"{logits.size} × {logits.size}", 13)
         write(axes, x, middle + side / 2 + 33, f"× {channels}", 13, weight="bold")
-    block = f"convolution {blocks[0].kernel} × {blocks[0].kernel}, ReLU, batch normalisation"
-    draw_legend(axes, 40, 258, {block: INK, f"convolution {logits.kernel} × {logits.kernel}": PURPLE})
-    chart = new_chart(figure, 556, 44, 226, 176, xlabel="logit", ylabel="loss of the pixel")
+    legend = {
+        "convolution {} × {}, ReLU, batch normalisation": (blocks[0], INK),
+        "convolution {} × {}": (logits, PURPLE),
+    }
+    legend = {say(text).format(stage.kernel, stage.kernel): colour for text, (stage, colour) in legend.items()}
+    draw_legend(axes, 40, 258, legend)
+    chart = new_chart(figure, 556, 44, 226, 176, xlabel=say("logit"), ylabel=say("loss of the pixel"))
     x = np.linspace(-6, 6, 241)
     for target, colour, place in ((1, ORANGE, -2.2), (0, BLUE, 2.2)):
         chart.plot(x, np.maximum(x, 0) - x * target + np.log1p(np.exp(-np.abs(x))), color=colour, linewidth=3)
-        name = "newt" if target else "background"
+        name = say("newt" if target else "background")
         chart.text(place, 5.2, name, fontsize=0.75 * 15, color=colour, ha="center", va="center")
     chart.set(xlim=(-6, 6), ylim=(0, 6), xticks=range(-6, 7, 3), yticks=range(0, 7, 2))
     return figure
@@ -452,7 +580,7 @@ def draw_bin_loss():
 LOGITS = np.array([[[2.0, 0.5, -0.8], [0.1, 1.8, 0.3]], [[-0.5, 2.5, 1.1], [0.0, -0.3, 1.3]]])
 
 
-def draw_pixelwise_softmax():
+def draw_pixelwise_softmax(say):
     """Draw the logits of 2 x 2 pixels, the same reshaped to a row for each pixel, and the softmax of each row."""
     answer = load_answer("semaseg_loss_pytorch")
     names, colours = list(answer.CLASSES), list(CLASS_COLOURS.values())
@@ -461,12 +589,12 @@ def draw_pixelwise_softmax():
     cell, top = 46, 104
     left, middle, right = 104, 338, 614  # of the planes, the rows and the probabilities
     wide = len(names) * cell
-    heading(axes, left + cell, 28, "logits")
-    heading(axes, middle + wide / 2, 28, "a row for each pixel")
-    heading(axes, right + wide / 2, 28, "softmax")
+    heading(axes, left + cell, 28, say("logits"))
+    heading(axes, middle + wide / 2, 28, say("a row for each pixel"))
+    heading(axes, right + wide / 2, 28, say("softmax"))
     for plane, name in enumerate(names):
         y = 54 + 104 * plane
-        write(axes, left - 10, y + cell, name, 14, ha="right")
+        write(axes, left - 10, y + cell, say(name), 14, ha="right")
         grid(axes, LOGITS[..., plane], left, y, cell, colours[plane], text="{:.1f}")
         box(axes, left + cell, y, cell, cell, edge=BLUE, line=2.5)  # pixel (0, 1), to be followed by the eye
     for x, table, text in ((middle, rows, "{:.1f}"), (right, softmax(rows), "{:.2f}")):
@@ -475,7 +603,7 @@ def draw_pixelwise_softmax():
     arrow(axes, (left + 2 * cell + 14, top + 2 * cell), (middle - 64, top + 2 * cell))
     for row in range(len(rows)):
         y = top + (row + 0.5) * cell
-        write(axes, middle - 10, y, f"{divmod(row, LOGITS.shape[1])}", 14, SOFT, ha="right")
+        write(axes, middle - 10, y, f"{divmod(row, LOGITS.shape[1])}", 14, BLUE if row == 1 else SOFT, ha="right")
         arrow(axes, (middle + wide + 12, y), (right - 12, y))
     write(axes, (middle + wide + right) / 2, top - 12, r"$e^{z_c}\,/\,\sum_k e^{z_k}$", 18)
     size = answer.NUMBERS["size"][0]
@@ -484,7 +612,7 @@ def draw_pixelwise_softmax():
         (left + cell, "(batch, height, width, class)", shape),
         (middle + wide / 2, "(batch × height × width, class)", (math.prod(shape[:-1]), shape[-1])),
     ):
-        write(axes, x, 380, text, 14)
+        write(axes, x, 380, say(text), 14)
         write(axes, x, 402, f"{numbers}", 14, BLUE)
     return figure
 
@@ -493,7 +621,7 @@ UPSAMPLED = np.array([[16, 32, 16], [0, 64, 48], [32, 0, 80]])  # made up so tha
 KERNEL = np.array([[1, 0.5], [0.5, 0.25]])
 
 
-def draw_upsampling():
+def draw_upsampling(say):
     """Draw 3 x 3 numbers and what three ways of upsampling make of them."""
     figure, axes = new_card(644)
 
@@ -508,7 +636,7 @@ def draw_upsampling():
         ("transposed convolution", upsample_transposed(UPSAMPLED, KERNEL), 520, 380),
     ):
         cell = 240 / len(array)
-        heading(axes, x + 120, y - 22, title)
+        heading(axes, x + 120, y - 22, say(title))
         grid(axes, array, x, y, cell, shade, 9 + cell / 6, "{:.0f}")
         for line in (80, 160):  # between what came of one input pixel and what of the next
             axes.plot([x + line] * 2, [y, y + 240], color=INK, linewidth=1.2)
@@ -517,7 +645,8 @@ def draw_upsampling():
     arrow(axes, (316, 176), (504, 176))
     arrow(axes, (180, 306), (180, 340))
     arrow(axes, (316, 290), (504, 400))
-    write(axes, 442, 454, "kernel")
+    swatch(axes, 362, 212, say("same place"), edge=ORANGE, line=3)
+    write(axes, 442, 454, say("kernel"))
     grid(axes, KERNEL, 398, 470, 44, PALE_ORANGE, text="{:g}")
     return figure
 
@@ -529,13 +658,13 @@ def draw_bar(axes, x, y, width, height, *colours):
         box(axes, x - width / 2 + i * part, y - height / 2, part, height, colour)
 
 
-def draw_skip():
+def draw_skip(say):
     """Draw the network of exercise 9 with the shape of each stage."""
     stages = record_stages("concat")
     # Of several convolutions of one kind in a row only the last is shown.
     kinds = [(stage.step, stage.kernel) for stage in stages]
     shown = [stage for stage, kind, after in zip(stages, kinds, [*kinds[1:], None], strict=True) if kind != after]
-    figure, axes = new_card(430)
+    figure, axes = new_card(456)
     upper, lower = 156, 330
     bars = []  # of each shown stage: the middle, and the half of width and height
     for stage, (x, y, *colours) in zip(
@@ -544,7 +673,7 @@ def draw_skip():
             (46, upper, GREY),
             (140, upper, PALE_BLUE),
             (140, lower, PALE_BLUE),
-            (262, lower, PALE_ORANGE),
+            (262, lower, PALE_BLUE),
             (384, upper, PALE_ORANGE),
             (478, upper, PALE_BLUE, PALE_ORANGE),
             (586, upper, PALE_ORANGE),
@@ -569,25 +698,25 @@ def draw_skip():
             arrow(axes, (end_x, y + 1), (end_x, end_y + end_half + 44), colour, 2)
     (x, y, _, half), (end_x, _, side, end_half) = bars[1], bars[5]
     bracket(axes, (x, y - half - 4), 48, (end_x - side / 2, y - end_half - 4), BLUE)
-    write(axes, (x + end_x) / 2, 30, "skip connection", colour=BLUE)
+    write(axes, (x + end_x) / 2, 30, say("skip connection"), colour=BLUE)
     names = {"conv2d": "2 blocks, convolution 3 × 3", "max_pool2d": "max pooling"}
-    names |= {"conv_transpose2d": "transposed convolution", "cat": "concatenation of channels"}
-    legend = {name: STEP_COLOURS[step] for step, name in names.items()} | {"convolution 1 × 1": PURPLE}
-    draw_legend(axes, 478, 296, legend)
+    names |= {"conv_transpose2d": "transposed convolution", "cat": "concatenation"}
+    legend = {say(name): STEP_COLOURS[step] for step, name in names.items()}
+    draw_legend(axes, 478, 292, legend | {say("convolution {} × {}").format(1, 1): PURPLE})
+    draw_parts(axes, say, 478, 430)
     return figure
 
 
-def draw_legend(axes, x, y, colours):
-    """Explain the colours of arrows, one below the other."""
-    for i, (text, colour) in enumerate(colours.items()):
-        arrow(axes, (x, y + 27 * i), (x + 26, y + 27 * i), colour, 2)
-        write(axes, x + 34, y + 27 * i, text, 14, ha="left")
+def draw_parts(axes, say, x, y):
+    """Explain the colours of the bars of encoder and decoder."""
+    swatch(axes, x, y, say("encoder"), PALE_BLUE)
+    swatch(axes, x + 150, y, say("decoder"), PALE_ORANGE)
 
 
 BAR_COLOURS = {
     "input": GREY,
     "conv2d": PALE_BLUE,
-    "cat": PALE_BLUE,
+    "cat": "#7fb2e0",
     "max_pool2d": "#e57368",
     "interpolate": "#e9c46a",
     "conv_transpose2d": "#62b27a",
@@ -595,9 +724,9 @@ BAR_COLOURS = {
 }
 
 
-def draw_encoder_decoder():
+def draw_encoder_decoder(say):
     """Draw the networks of exercises 7 to 12: every stage a bar, as high as its picture is large."""
-    figure, axes = new_card(570)
+    figure, axes = new_card(590)
     for i, exercise in enumerate("nearest transposeconv concat unet unetlike segnet".split()):
         stages = record_stages(exercise)
         centre, middle, step = 138 + 262 * (i % 3), 150 + 240 * (i // 3), min(236 / len(stages), 14)
@@ -613,21 +742,22 @@ def draw_encoder_decoder():
         for x, height, stage in ((xs[0], heights[0], stages[0]), (xs[-1], heights[-1], stages[-1])):
             write(axes, x, middle + height / 2 + 13, f"{stage.size}", 13, SOFT)
     for x, y, text, step in (
-        (24, 514, "convolution", "conv2d"),
-        (164, 514, "max pooling", "max_pool2d"),
-        (326, 514, "nearest or bilinear", "interpolate"),
-        (552, 514, "transposed convolution", "conv_transpose2d"),
-        (24, 544, "unpooling", "max_unpool2d"),
+        (24, 514, "input", "input"),
+        (164, 514, "convolution", "conv2d"),
+        (360, 514, "max pooling", "max_pool2d"),
+        (570, 514, "transposed convolution", "conv_transpose2d"),
+        (24, 541, "concatenation", "cat"),
+        (164, 541, "unpooling", "max_unpool2d"),
+        (360, 541, "nearest or bilinear", "interpolate"),
     ):
-        box(axes, x, y - 8, 12, 16, BAR_COLOURS[step])
-        write(axes, x + 22, y, text, 14, ha="left")
-    for x, text, colour, dashes in ((164, "skip connection", BLUE, "-"), (326, "places of the maxima", PURPLE, "--")):
-        arrow(axes, (x - 6, 544), (x + 18, 544), colour, dashes=dashes)
-        write(axes, x + 22, 544, text, 14, ha="left")
+        swatch(axes, x, y, say(text), BAR_COLOURS[step])
+    for x, text, colour, dashes in ((164, "skip connection", BLUE, "-"), (360, "indices of the maxima", PURPLE, "--")):
+        arrow(axes, (x - 6, 568), (x + 18, 568), colour, dashes=dashes)
+        write(axes, x + 24, 568, say(text), 14, ha="left")
     return figure
 
 
-def draw_unet():
+def draw_unet(say):
     """Draw U-Net with the size and the channels of each stage, for the size of picture in the paper."""
     stages = record_stages("unet", 572)
     heights = [5.4 * math.sqrt(stage.size) for stage in stages]
@@ -646,7 +776,7 @@ def draw_unet():
         bars.append((x, y, width / 2, height / 2))
         if stage.step == "conv_transpose2d":  # shown as a half of the concatenation that follows
             continue
-        is_encoder = len(bars) < len(stages) / 2 and level < len(rows) - 1
+        is_encoder = len(bars) < len(stages) / 2
         colours = [PALE_BLUE, PALE_ORANGE] if stage.step == "cat" else [PALE_BLUE if is_encoder else PALE_ORANGE]
         draw_bar(axes, x, y, width, height, *(colours if column else [GREY]))
         write(axes, x, y - height / 2 - 11, f"{stage.channels}", 13)
@@ -667,21 +797,23 @@ def draw_unet():
             for edge in (-skip_half * stage.kept / skip.size, skip_half * stage.kept / skip.size):
                 across = skip_x - skip_side, skip_x + skip_side
                 axes.plot(across, (y + edge, y + edge), color=BLUE, linewidth=1.2, dashes=(2, 1.5))
-    legend = {"convolution 3 × 3": INK, "max pooling": RED, "transposed convolution": GREEN}
-    draw_legend(axes, 24, 634, legend | {"crop, concatenate": BLUE, "convolution 1 × 1": PURPLE})
-    write(axes, 776, 634, "above: channels", 14, ha="right")
-    write(axes, 776, 661, "below: height and width", 14, SOFT, ha="right")
+    three, one = (say("convolution {} × {}").format(kernel, kernel) for kernel in (3, 1))
+    legend = {three: INK, say("max pooling"): RED, say("transposed convolution"): GREEN}
+    draw_legend(axes, 24, 634, legend | {say("crop, concatenation"): BLUE, one: PURPLE})
+    draw_parts(axes, say, 524, 634)
+    write(axes, 524, 661, say("above: channels"), 14, ha="left")
+    write(axes, 524, 688, say("below: height and width"), 14, SOFT, ha="left")
     return figure
 
 
-def draw_unet_margin():
+def draw_unet_margin(say):
     """Draw a picture mirrored outward for U-Net, and the target that lies over its middle."""
     answer = load_answer("unet_pytorch")
     size = 572  # as in the paper
     image, target = read_newts("unet", size)[NEWT]
     start, inner = answer.MARGIN, len(target)
     image = cv2.resize(image, (size // 2, size // 2), interpolation=cv2.INTER_AREA)  # a page shows no more of it
-    figure, axes = new_card(490)
+    figure, axes = new_card(508)
     scale, left, top, right = 380 / size, 24, 54, 516
     low, high = left + start * scale, left + (start + inner) * scale
     upper, lower = top + start * scale, top + (start + inner) * scale
@@ -691,8 +823,9 @@ def draw_unet_margin():
     show(axes, paint(target), right, upper, inner * scale, inner * scale, edge=BLUE)
     for edge in (upper, lower):
         axes.plot([high, right], [edge, edge], color=BLUE, linewidth=1.3, dashes=(4, 3))
-    heading(axes, left + size * scale / 2, 26, "input, mirrored outward")
-    heading(axes, right + inner * scale / 2, upper - 22, "target")
+    heading(axes, left + size * scale / 2, 26, say("input, mirrored outward"))
+    heading(axes, right + inner * scale / 2, upper - 22, say("target"))
+    draw_classes(axes, say, [(right, lower + 57 + 24 * i) for i in range(3)])
     edges = [(left + pixel * scale, pixel) for pixel in (0, start, start + inner, size)]
     for one, other in itertools.pairwise(edges):
         measure_out(axes, one, other, top + size * scale + 14)
@@ -710,20 +843,20 @@ POOLED = np.array([[1, 3, 2, 0], [4, 2, 1, 6], [5, 0, 3, 7], [1, 5, 7, 2]])  # m
 DECODED = np.array([[8, 9], [6, 4]])
 
 
-def draw_unpooling():
+def draw_unpooling(say):
     """Draw max pooling that keeps the places of the maxima, and unpooling to these places."""
     figure, axes = new_card(566)
     maxima, places = pool(POOLED)
     tints, cell = np.array([[PALE_BLUE, PALE_ORANGE], [PALE_GREEN, PALE_PURPLE]]), 52
     first, later = {"line": 2}, {"line": 1.8, "edge": RED, "linestyle": (0, (3, 2))}
     for x, y, array, title in (
-        (30, 68, POOLED, "features"),
+        (30, 68, POOLED, "feature map"),
         (352, 120, maxima, "maxima"),
-        (526, 120, places, "their places"),
+        (544, 120, places, "indices"),
         (352, 382, DECODED, "decoder"),
-        (562, 330, unpool(DECODED, places, POOLED.shape), "unpooled"),
+        (580, 330, unpool(DECODED, places, POOLED.shape), "unpooled"),
     ):
-        heading(axes, x + len(array) * cell / 2, y - 22, title)
+        heading(axes, x + len(array) * cell / 2, y - 22, say(title))
         step = len(array) // 2
         grid(axes, array, x, y, cell, lambda _, row, column, step=step: tints[row // step, column // step], 18)
         if array.shape != POOLED.shape:
@@ -736,27 +869,30 @@ def draw_unpooling():
             elif array is POOLED and array[row, column] == maxima[row // 2, column // 2]:
                 box(axes, left + 1.5, top + 1.5, cell - 3, cell - 3, **later)
     arrow(axes, (254, 172), (336, 172))
-    write(axes, 295, 154, "pooling")
+    write(axes, 295, 154, say("pooling"), 14)
     arrow(axes, (404, 240), (404, 336), SOFT, dashes=(0, (4, 3)))
-    write(axes, 416, 286, "more layers", 14, SOFT, ha="left")
-    arrow(axes, (472, 434), (546, 434))
-    write(axes, 508, 416, "unpooling", 14)
-    arrow(axes, (578, 240), (578, 322), PURPLE, 2)
-    for y, style, text in ((312, first, "maximum"), (346, later, "equal, but later")):
-        box(axes, 30, y, 24, 24, **style)
-        write(axes, 64, y + 12, text, 14, ha="left")
+    write(axes, 416, 286, say("more layers"), 14, SOFT, ha="left")
+    arrow(axes, (472, 434), (564, 434))
+    write(axes, 518, 416, say("unpooling"), 14)
+    arrow(axes, (596, 240), (596, 322), PURPLE, 2)
+    swatch(axes, 34, 320, say("maximum"), **first)
+    swatch(axes, 34, 350, say("equal, but later"), **later)
+    write(axes, 34, 380, say("a colour for each window"), 14, ha="left")
     return figure
 
 
-def draw_receptive_field():
+def draw_receptive_field(say):
     """Draw what the pixel in the middle of a picture sees by the network of exercises 2 to 6 and by unetlike."""
     answer = load_answer("unetlike_pytorch")
     size = answer.NUMBERS["size"][0]
     image, _ = read_newts("unetlike", size)[NEWT]
-    figure, axes = new_card(446)
+    figure, axes = new_card(476)
     side, top = 340, 50
     pixel = side / size
-    for left, exercise, title in ((36, "semaseg_loss", "6 convolutions"), (424, "unetlike", "unetlike")):
+    for left, exercise, title in (
+        (36, "semaseg_loss", say("{} convolutions").format(6)),
+        (424, "unetlike", "unetlike"),
+    ):
         field = find_receptive_field(exercise, size)
         height, width = measure_extent(field)
         heading(axes, left + side / 2, 26, title)
@@ -765,15 +901,17 @@ def draw_receptive_field():
         corner = left + column * pixel, top + row * pixel
         box(axes, *corner, width * pixel, height * pixel, edge=YELLOW, line=3)
         box(axes, left + size // 2 * pixel, top + size // 2 * pixel, pixel, pixel, YELLOW, line=1.2)
-        text = f"sees {height} × {width} pixels"
-        if field.all():  # so the picture is what limits it
-            height, width = measure_extent(find_receptive_field(exercise, 4 * size))
-            text += f"; of a larger picture {height} × {width} here"
-        write(axes, left + side / 2, 414, text, 14)
+        text, numbers = "{} × {} pixels", (height, width)
+        if field.all():  # so the image is what limits it
+            text += "; {} × {} of a larger image"
+            numbers += measure_extent(find_receptive_field(exercise, 4 * size))
+        write(axes, left + side / 2, 414, say(text).format(*numbers), 14)
+    swatch(axes, 210, 450, say("one pixel of the output"), YELLOW)
+    swatch(axes, 460, 450, say("its receptive field"), edge=YELLOW, line=3)
     return figure
 
 
-def draw_loss_curves():
+def draw_loss_curves(say):
     """Draw the loss of unetlike in each framework, and how far the others are from PyTorch."""
     losses = {}
     for framework in FRAMEWORKS:
@@ -783,8 +921,9 @@ def draw_loss_curves():
             stop(f"{path}: has another number of iterations than PyTorch's: remove it and run make lesson-figures")
     figure, _ = new_card(620)
     iterations = np.arange(1, len(losses["pytorch"]) + 1)
-    upper = new_chart(figure, 92, 30, 680, 270, ylabel="loss")
-    lower = new_chart(figure, 92, 340, 680, 210, xlabel="iteration", ylabel="difference from\nPyTorch / loss")
+    upper = new_chart(figure, 92, 30, 680, 270, ylabel=say("loss"))
+    difference = say("difference from\nPyTorch / loss")
+    lower = new_chart(figure, 92, 340, 680, 210, xlabel=say("iteration"), ylabel=difference)
     for framework, (name, width, dashes, colour) in FRAMEWORKS.items():
         style = {"color": colour, "linestyle": dashes, "linewidth": width, "label": name}
         upper.plot(iterations, losses[framework], **style)
@@ -799,13 +938,13 @@ def draw_loss_curves():
     return figure
 
 
-def draw_augmentation():
+def draw_augmentation(say):
     """Draw the mIoU on training and on test pictures over the iterations, for each kind of augmentation."""
     rows = list(zip(*read_table(RUNS / "augmentation.csv", "kind", "part", "iteration", "miou"), strict=True))
     figure, axes = new_card(364)
     for i, kind in enumerate(dict.fromkeys(row[0] for row in rows)):
         left = 76 + 242 * i
-        chart = new_chart(figure, left, 62, 206, 240, xlabel="iteration", ylabel="" if i else "mIoU")
+        chart = new_chart(figure, left, 62, 206, 240, xlabel=say("iteration"), ylabel="" if i else "mIoU")
         heading(axes, left + 103, 30, f"--augment {kind}")
         curves = {}
         for part in ("train", "test"):
@@ -818,13 +957,13 @@ def draw_augmentation():
             above = curve[-1] > curves[other][-1]
             y = max(curve[-5:]) + 0.03 if above else min(curve[-5:]) - 0.03  # clear of the end of the curve
             style = {"ha": "right", "va": "bottom" if above else "top", "fontsize": 0.75 * 15, "color": colour}
-            chart.text(iterations[-1], y, f"{part} {curve[-1]:.2f}", **style)
+            chart.text(iterations[-1], y, say(f"{part} {{}}").format(f"{curve[-1]:.2f}"), **style)
         chart.set(xlim=(0, iterations[-1]), ylim=(0, 1))
         chart.tick_params(labelleft=i == 0)
     return figure
 
 
-FIGURES = {
+DRAWN = {
     "segmentation": draw_segmentation,
     "masks": draw_masks,
     "class_indices": draw_class_indices,
@@ -841,6 +980,7 @@ FIGURES = {
     "loss_curves": draw_loss_curves,
     "augmentation": draw_augmentation,
 }
+FIGURES = in_both(DRAWN, JAPANESE)
 
 
 def write_figure(name, folder=ASSETS, figures=FIGURES):

@@ -6,7 +6,6 @@ As in schematics.py every number is computed here, by the answers in PyTorch; on
 shows what was measured, by benchmarks/sparse.py, and reads it from the assets. A second run writes the same bytes.
 """
 
-import functools
 import json
 from types import SimpleNamespace
 
@@ -20,6 +19,7 @@ from schematics import (
     ORANGE,
     PALE_BLUE,
     PALE_ORANGE,
+    PALE_RED,
     RED,
     REPOSITORY,
     SOFT,
@@ -28,16 +28,17 @@ from schematics import (
     box,
     grid,
     heading,
+    in_both,
     load_answer,
     main,
     new_card,
     new_chart,
     show,
     stop,
+    swatch,
     to_grey,
     write,
 )
-from schematics_voc import in_japanese
 
 ASSETS = REPOSITORY / "Question_digits/assets"
 JAPANESE = {
@@ -79,6 +80,9 @@ JAPANESE = {
     "one product, ms": "積一回（ミリ秒）",
     "dense: power {}": "密行列：{} 乗",
     "sparse: power {}": "疎行列：{} 乗",
+    "negative": "負",
+    "positive": "正",
+    "cut": "切ったところ",
 }
 
 
@@ -86,6 +90,17 @@ def to_colours(array, most=None):
     """Return numbers (height, width) as a picture: blue above 0, white 0, red below; most is what is darkest."""
     most = most or np.abs(array).max()
     return np.uint8(255 * colormaps["RdBu"](0.5 + 0.5 * array / most)[..., :3])
+
+
+def draw_scale(axes, say, x, y):
+    """Explain the colours of to_colours around (x, y)."""
+    show(axes, to_colours(np.linspace(-1, 1, 65)[None]), x - 80, y - 8, 160, 16)
+    for side, text, place in (
+        (x - 90, say("negative"), "right"),
+        (x, "0", "center"),
+        (x + 90, say("positive"), "left"),
+    ):
+        write(axes, side, y, text, 14, ha=place)
 
 
 def label(value):
@@ -174,7 +189,7 @@ def draw_grid_graph(say):
     for cell, (title, matrix) in zip(cells, {"adjacency": adjacency, **laplacians}.items(), strict=True):
         heading(axes, left + 4.5 * cell, 268, say(title))
         for (row, column), value in np.ndenumerate(matrix.toarray()):
-            colour = PALE_ORANGE if value > 0 else PALE_BLUE if value < 0 else WHITE
+            colour = PALE_BLUE if value > 0 else PALE_RED if value < 0 else WHITE
             box(axes, left + cell * column, 292 + cell * row, cell, cell, colour, GREY, 0.8)
             if value:
                 write(axes, left + cell * (column + 0.5), 292 + cell * (row + 0.5), label(value), 11)
@@ -194,7 +209,7 @@ def draw_spectral(say):
     weights = 1 + 0.001 * (edges[:, 1] - edges[:, 0] == side)  # as the answer does, so that pairs of values part
     adjacency = answer.make_adjacency(edges, weights, side * side)
     values, vectors = answer.find_eigenvectors(answer.make_laplacian(adjacency, options.laplacian), 8)
-    figure, axes = new_card(690)
+    figure, axes = new_card(724)
     heading(axes, 400, 24, say("eight smallest eigenvalues of the grid, and their eigenvectors"))
     for i, (value, vector) in enumerate(zip(values, vectors.T, strict=True)):
         x, y = 122 + 142 * (i % 4), 62 + 146 * (i // 4)
@@ -222,6 +237,8 @@ def draw_spectral(say):
             if at_row + 1 < side and part[at_row + 1, at_column] != inside:
                 axes.plot([left, left + cell], [top + cell, top + cell], **style)
         write(axes, x + 62, 668, f"IoU {shares[number]:.2f}", 14)
+    draw_scale(axes, say, 270, 704)
+    swatch(axes, 540, 704, say("cut"), edge=ORANGE, line=1.6)
     return figure
 
 
@@ -244,7 +261,7 @@ def draw_isotropic(say):
     strokes = {name: np.zeros((side, side)) for name in ("upright", "level", "spot", "edge", "edge, mirrored")}
     strokes["upright"][3:12, 7] = strokes["level"][7, 3:12] = strokes["spot"][7, 7] = 1
     strokes["edge"][:, 8:] = strokes["edge, mirrored"][:, :7] = 1
-    figure, axes = new_card(704)
+    figure, axes = new_card(740)
     heading(axes, 400, 24, say("what one filter is: its weights around a pixel"))
     centre = (side // 2) * side + side // 2
     weights = {say("kernel of a convolution"): np.pad(kernel, 1)}
@@ -255,7 +272,7 @@ def draw_isotropic(say):
         most = np.abs(array).max()
 
         def shade(value, row, column, most=most):
-            return tuple(to_colours(np.array([[0.7 * value]]), most)[0, 0] / 255)
+            return tuple(to_colours(np.array([[0.5 * value]]), most)[0, 0] / 255)
 
         rounded = np.where(np.abs(array) < 0.005, 0, array)
         grid(axes, rounded, x, 50, cell, shade, 11, "{:.2g}")
@@ -273,6 +290,10 @@ def draw_isotropic(say):
             show(axes, shown, 140 + 130 * i, 346 + 112 * row, 100, 100)
     for i, name in enumerate(strokes):
         write(axes, 190 + 130 * i, 684, say(name), 14)
+    write(axes, 190, 720, say("image"), 14, ha="right")
+    swatch(axes, 204, 720, "0", "black")
+    swatch(axes, 254, 720, "1", WHITE)
+    draw_scale(axes, say, 520, 720)
     return figure
 
 
@@ -316,8 +337,7 @@ DRAWN = {
     "isotropic": draw_isotropic,
     "sparse": draw_sparse,
 }
-FIGURES = {name: functools.partial(draw, str) for name, draw in DRAWN.items()}
-FIGURES |= {f"{name}.ja": functools.partial(in_japanese, draw, JAPANESE) for name, draw in DRAWN.items()}
+FIGURES = in_both(DRAWN, JAPANESE)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ As in schematics.py every number is computed here, by the answers in PyTorch: la
 second run writes the same bytes.
 """
 
-import functools
 import struct
 from types import SimpleNamespace
 from unittest import mock
@@ -32,12 +31,13 @@ from schematics import (
     box,
     bracket,
     heading,
+    in_both,
     load_answer,
     main,
     new_card,
+    swatch,
     write,
 )
-from schematics_voc import in_japanese
 
 ASSETS = REPOSITORY / "Question_street/assets"
 JAPANESE = {
@@ -63,7 +63,7 @@ JAPANESE = {
     "weights": "重み",
     "id": "ID",
     "label": "ラベル",
-    "train id": "学習 ID",
+    "train id": "学習用 ID",
     "void": "void（対象外）",
     "flat": "flat（路面）",
     "construction": "construction（建造物）",
@@ -72,13 +72,16 @@ JAPANESE = {
     "sky": "sky（空）",
     "human": "human（人）",
     "vehicle": "vehicle（乗り物）",
-    "no train id: void at class level": "学習 ID なし：クラスのレベルでは void",
+    "no train id: void at class level": "学習用 ID なし（クラスでは void）",
+    "train id of a category": "カテゴリーの学習用 ID",
     "shares its colour with others": "ほかのラベルと同じ色",
     "byte": "バイト",
     "length: {}": "長さ：{}",
     "sum of the length": "長さのチェックサム",
     "sum of the payload": "ペイロードのチェックサム",
     "payload": "ペイロード",
+    "field and length": "フィールドと長さ",
+    "content": "内容",
     "features: field {}, {} bytes": "features：フィールド {}、{} バイト",
     "entry: field {}, {} bytes": "エントリー：フィールド {}、{} バイト",
     "key: field {}, {} bytes": "キー：フィールド {}、{} バイト",
@@ -183,10 +186,10 @@ def draw_labels(say):
                 write(axes, left + 62, y, label.name, 14, SOFT if void else INK, ha="left")
                 write(axes, left + 238, y, "–" if void else f"{label.train_id}", 14, SOFT if void else INK, ha="right")
             y += 6
-    write(axes, 348, 498, "–", 14, SOFT, ha="right")
-    write(axes, 358, 498, say("no train id: void at class level"), 14, SOFT, ha="left")
-    box(axes, 22, 490, 20, 16, WHITE, RED, 2)
-    write(axes, 50, 498, say("shares its colour with others"), 14, SOFT, ha="left")
+    swatch(axes, 22, 498, say("shares its colour with others"), edge=RED, line=2)
+    write(axes, 290, 498, "–", 14, SOFT, ha="right")
+    write(axes, 300, 498, say("no train id: void at class level"), 14, ha="left")
+    write(axes, 580, 498, say("train id of a category"), 14, BLUE, weight="bold", ha="left")
     return figure
 
 
@@ -229,7 +232,7 @@ def draw_record(say):
     """Draw the bytes of a small record, and what each of them is."""
     parts = list_parts(RECORD)
     cell, row = 25, 34
-    figure, axes = new_card(66 + row * len(parts))
+    figure, axes = new_card(96 + row * len(parts))
     write(axes, 46, 26, say("byte"), 13, SOFT, ha="right")
     place = 0
     for i, (data, depth, text, numbers, colour, letters) in enumerate(parts):
@@ -243,6 +246,8 @@ def draw_record(say):
             write(axes, left + cell * (j + 0.5), y, chr(byte) if is_letter else f"{byte:02x}", 13, INK, **style)
         write(axes, 500, y, say(text).format(*numbers), 14, ha="left")
         place += len(data)
+    swatch(axes, 58, 62 + row * len(parts), say("field and length"), WHITE)
+    swatch(axes, 258, 62 + row * len(parts), say("content"), PALE_GREEN)
     first, last = 56 + row * 2 - 15, 56 + row * (len(parts) - 2) + 15
     axes.plot([484, 478, 478, 484], [first, first, last, last], color=SOFT, linewidth=1.2)
     style = {"color": SOFT, "rotation": 90, "ha": "right", "va": "center"}
@@ -278,7 +283,7 @@ def draw_order(say):
     )
 
     def find_x(place):
-        return 28 + cell * place + 8 * (place // block)
+        return 28 + cell * place + 12 * (place // block)
 
     for y, away, records, title in rows:
         write(axes, 28, y + away, title, 16, ha="left")
@@ -286,7 +291,7 @@ def draw_order(say):
             draw_cell(find_x(place), y, record)
         for start in range(0, len(records), block):
             end = min(start + block, len(records)) - 1
-            box(axes, find_x(start) - 4, y - 5, find_x(end) + cell + 2 - find_x(start), 36, edge=SOFT, line=1.2)
+            box(axes, find_x(start) - 4, y - 5, find_x(end) + cell + 6 - find_x(start), 36, edge=SOFT, line=1.2)
     middles = {"turns": {}, "order": {}}
     for name, records in (("turns", turns), ("order", order)):
         middles[name] = {record: find_x(place) + cell / 2 - 1 for place, record in enumerate(records)}
@@ -360,8 +365,7 @@ def draw_parallel(say):
 
 DRAWN = {"pipeline": draw_pipeline, "labels": draw_labels, "record": draw_record, "order": draw_order}
 DRAWN |= {"parallel": draw_parallel}
-FIGURES = {name: functools.partial(draw, str) for name, draw in DRAWN.items()}
-FIGURES |= {f"{name}.ja": functools.partial(in_japanese, draw, JAPANESE) for name, draw in DRAWN.items()}
+FIGURES = in_both(DRAWN, JAPANESE)
 
 
 if __name__ == "__main__":

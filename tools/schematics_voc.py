@@ -6,17 +6,12 @@ As in schematics.py every number is computed here, by the answers in PyTorch: sh
 The image is one that Dataset/draw_voc.py draws. A second run writes the same bytes.
 """
 
-import functools
-import importlib.util
-import logging
 import sys
-from pathlib import Path
 from unittest import mock
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib import colormaps, font_manager
+from matplotlib import colormaps
 from schematics import (
     BLUE,
     GREEN,
@@ -37,11 +32,13 @@ from schematics import (
     arrow,
     box,
     heading,
+    in_both,
     load_answer,
     main,
     new_card,
     new_chart,
     show,
+    swatch,
     write,
 )
 
@@ -98,33 +95,23 @@ JAPANESE = {
     "learning rate": "学習率",
     "new layers": "新しい層",
     "kept layers": "引き継いだ層",
+    "input": "入力",
+    "below: channels": "下：チャンネルの数",
+    "stages that differ": "違いのあるステージ",
 }
 BIT_COLOURS = (RED, GREEN, BLUE)
-
-
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # that font has no bold letters
-
-
-def find_japanese_font():
-    """Make the font that matplotlib-fontja brings known to Matplotlib, and return its name."""
-    # Only found, not imported: that would set the font for all figures.
-    package = importlib.util.find_spec("matplotlib_fontja").submodule_search_locations[0]
-    path = Path(package, "fonts", "ipaexg.ttf")
-    font_manager.fontManager.addfont(path)
-    return font_manager.FontProperties(fname=path).get_name()
-
-
-def in_japanese(draw, words):
-    """Return what draw, a function of a translation, draws with Japanese labels, by a dictionary."""
-    families = [*matplotlib.rcParams["font.family"], find_japanese_font()]  # the second has what the first lacks
-    with matplotlib.rc_context({"font.family": families}):
-        return draw(words.__getitem__)
 
 
 def block(axes, x, y, width, text, colour=PALE_BLUE, height=26, size=13, **style):
     """Put a box with a line of text in it around (x, y)."""
     box(axes, x - width / 2, y - height / 2, width, height, colour, line=0.9, **style)
     write(axes, x, y, text, size, **style)
+
+
+def mark(axes, x, y, marker, text, colour=INK):
+    """Explain a marker: draw it at (x, y), and a text beside it."""
+    axes.plot(x, y, marker, color=colour, markersize=8, markeredgewidth=2)
+    write(axes, x + 14, y, text, 14, ha="left")
 
 
 def ink_on(colour):
@@ -207,6 +194,7 @@ def draw_residual(say):
         arrow(axes, (middle, y - 28), (middle, y - 14))
         axes.plot(middle, y, "o", markersize=17, color=WHITE, markeredgecolor=INK, markeredgewidth=1.2, zorder=3)
         write(axes, middle, y, "+", 18, zorder=4)
+        write(axes, left + 222, 52, say("input"), 14, BLUE)
         axes.plot([middle + 26, side, side], [66, 66, y], color=BLUE, linewidth=2, solid_capstyle="projecting")
         arrow(axes, (side, y), (middle + 14, y), BLUE, 2)
         if stride == 2:
@@ -297,6 +285,8 @@ def draw_stages(say):
                 write(axes, x, y + 104, rate, 14, ORANGE if others > 1 else SOFT)
         write(axes, 24, y + 104, say("dilation"), 13, SOFT, ha="left")
     write(axes, 24, 542, f"/ 8: {say('output stride')}", 13, SOFT, ha="left")
+    write(axes, 240, 542, say("below: channels"), 13, SOFT, ha="left")
+    swatch(axes, 540, 542, say("stages that differ"), PALE_ORANGE)
     return figure
 
 
@@ -337,6 +327,8 @@ def draw_aspp(say):
         arrow(axes, (534, y + side / 2), (584, 136 + 72 * i), SOFT, 1.2)
     write(axes, 601, 84, f"{len(texts) * wide}", 14, weight="bold")
     write(axes, 601, 480, say("concatenated"), 13, SOFT)
+    mark(axes, 650, 514, "o", say("on a feature"), ORANGE)
+    mark(axes, 650, 538, "x", say("on padding"), RED)
     arrow(axes, (620, centre), (712, centre))
     write(axes, 666, centre - 34, "1 × 1", 13, SOFT)
     write(axes, 666, centre - 16, "BN, ReLU", 13, SOFT)
@@ -376,9 +368,8 @@ def draw_taps(say):
         for i, (rate, colour) in enumerate(zip(rates, colours, strict=True)):
             axes.plot(left + 92, 444 + 24 * i, "s", color=colour, markersize=7)
             write(axes, left + 108, 444 + 24 * i, say("rate {}: {} of 9").format(rate, counts[rate]), 14, ha="left")
-    for x, marker, text in ((260, "o", "on a feature"), (424, "x", "on padding")):
-        axes.plot(x, 522, marker, color=INK, markersize=8, markeredgewidth=2)
-        write(axes, x + 14, 522, say(text), 14, ha="left")
+    mark(axes, 260, 522, "o", say("on a feature"))
+    mark(axes, 424, 522, "x", say("on padding"))
     return figure
 
 
@@ -460,14 +451,13 @@ def draw_finetune(say):
             block(axes, left + 294, y, 48, "1 × 1", last, 60, 14)
     arrow(axes, (372, 141), (440, 141), BLUE, 2.5)
     write(axes, 404, 112, ".pth", 15, BLUE, weight="bold")
-    box(axes, 590, 258, 22, 18, WHITE, RULE, 0, hatch="////")
+    box(axes, 590, 259, 16, 16, WHITE, RULE, 0, hatch="////")
     for x, colour, text in (
         (40, PALE_BLUE, "kept: learns at a tenth"),
         (290, PALE_ORANGE, "drawn anew: learns in full"),
         (590, "none", "batch norm: frozen"),
     ):
-        box(axes, x, 258, 22, 18, colour, line=0.8)
-        write(axes, x + 30, 267, say(text), 14, ha="left")
+        swatch(axes, x, 267, say(text), colour)
     number, rate = answer.NUMBERS["iterations"][0], answer.LEARNING_RATE
     chart = new_chart(figure, 110, 310, 650, 180, xlabel=say("iteration"), ylabel=say("learning rate"))
     steps = np.arange(number)
@@ -491,8 +481,7 @@ DRAWN = {
     "deeplab": draw_network,
     "finetune": draw_finetune,
 }
-FIGURES = {name: functools.partial(draw, str) for name, draw in DRAWN.items()}
-FIGURES |= {f"{name}.ja": functools.partial(in_japanese, draw, JAPANESE) for name, draw in DRAWN.items()}
+FIGURES = in_both(DRAWN, JAPANESE)
 
 
 if __name__ == "__main__":
