@@ -256,7 +256,7 @@ def evaluate(network, images, targets, options):
 
 
 def test(network, names, images, targets, options):
-    """Print and return the loss on the test images."""
+    """Print the loss on the test images, and return it as {"test_loss": loss}."""
     loss = evaluate(network, images, targets, options)
     print(f"loss on {len(names)} test images {loss:.4f}")
     return {"test_loss": loss}
