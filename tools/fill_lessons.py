@@ -323,7 +323,7 @@ def split_hunks(old, new):
 
 
 def show_exercises(place, labels, subject):
-    """Return a table of the exercises of a subject, with links to their answers."""
+    """Return a table of the exercises of a subject, with links to their pages and answers."""
     try:
         find_subject(subject, place.repository / EXERCISES.name)
     except ValueError as error:
@@ -335,7 +335,12 @@ def show_exercises(place, labels, subject):
             links = {name: Path(os.path.relpath(path, place.page.parent)).as_posix() for name, path in paths.items()}
             answers = " · ".join(f"[{FRAMEWORKS[name]}]({link})" for name, link in links.items())
             builds = getattr(exercise, labels["language"])
-            rows.append([str(exercise.number), f"`{exercise.name}`", builds, answers])
+            ending = ".ja.md" if place.page.name.endswith(".ja.md") else ".md"
+            lesson = paths["pytorch"].parents[1] / "lesson" / f"{exercise.stem}{ending}"
+            name = f"`{exercise.name}`"
+            if lesson.is_file():
+                name = f"[{name}]({Path(os.path.relpath(lesson, place.page.parent)).as_posix()})"
+            rows.append([str(exercise.number), name, builds, answers])
     return show_table(["", labels["exercise"], labels["builds"], labels["answers"]], rows)
 
 
