@@ -68,9 +68,10 @@ def test_the_code_is_the_answers(exercise, framework):
     lines = "\n".join(code).removeprefix("__doc__ = ").splitlines()
     answer = ANSWERS[exercise, framework].read_text("utf-8")
     assert [line for line in lines if line] == [line for line in answer.splitlines() if line]
-    for source in [cell.source for cell in cells]:
-        compile(source, "a cell", "exec")
-    trees = [ast.parse(source).body for source in code]
+    parsed = {cell.id: ast.parse(cell.source) for cell in cells}
+    for tree in parsed.values():
+        compile(tree, "a cell", "exec")
+    trees = [tree.body for name, tree in parsed.items() if name not in added]
     for tree in trees[1:]:  # a function or class has a cell of its own
         assert len(tree) == 1 or all(isinstance(node, ast.Assign) for node in tree)
     kinds = ast.FunctionDef | ast.ClassDef

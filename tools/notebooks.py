@@ -274,6 +274,7 @@ def describe_group(pieces, answer, language, out):
 list_distributions = functools.cache(importlib.metadata.packages_distributions)  # which takes half a second
 
 
+@functools.cache
 def list_requirements(answer):
     """Return {module: requirement} of what an answer imports when it starts, as requirements.txt pins them."""
     lines = (answer.parents[2] / "requirements.txt").read_text(encoding="utf-8").splitlines()
