@@ -27,11 +27,11 @@ def repository(tmp_path_factory):
     unwanted = [pattern.rpartition("/")[2] for pattern in unwanted]
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", *unwanted))
     page = copy / f"{LESSON}.md"
-    link = "[Play](../../Question_semaseg/play/play.html#sigmoid)"
+    link = "[Play](../../Question_semaseg/play/play.html#sigmoid), [in Japanese](02_atrous.ja.md#ヒント)"
     page.write_text(f"{page.read_text('utf-8')}\n{link}\n", "utf-8")
     compared = copy / "outputs" / "compare" / "atrous" / "index.html"
     compared.parent.mkdir(parents=True)
-    compared.write_text("<!doctype html><title>compared</title>", "utf-8")
+    compared.write_text("<!doctype html><title>compared</title><body>", "utf-8")
     return copy
 
 
@@ -213,7 +213,8 @@ def test_a_lesson_as_a_reader_uses_it(site, browser):
     switch(page)
     page.get_by_role("link", name="Compare the four frameworks").click()
     assert page.title() == "compared"
-    page.go_back()
+    page.get_by_role("link", name="To the exercise").click()
+    assert page.locator(f"a[href='../../ja/{LESSON}.html#{urllib.parse.quote('ヒント')}']").count() == 1
     page.get_by_role("link", name="Play", exact=True).click()
     page.locator("#sigmoid output").first.wait_for()
     assert page.url == (site / "Question_semaseg/play/play.html").as_uri() + "#sigmoid"

@@ -13,7 +13,7 @@ They stay plain Markdown. What the site makes of it:
 - A link to a file of the repository leads to a page that shows it; the answers to an exercise share one, in tabs.
 - A link to an HTML page, such as one to play with, leads to that page, which comes along with what lies beside it; the
   links of that page to others of the repository lead to those of the site.
-- An exercise whose comparison lies in outputs/compare/ links to it.
+- An exercise whose comparison lies in outputs/compare/ links to it, and it back.
 - A page that has no Japanese version stands in the Japanese half of the site in English.
 
 Sphinx makes the pages, with MyST (Markdown), sphinx-design (tabs) and the PyData theme: all had a release within the
@@ -219,11 +219,12 @@ class Half:
         for docname, paths in self.sources.items():
             self.write_sources(docname, paths)
 
-    def write(self, docname, text):
-        """Write the Markdown of a page."""
-        path = self.folder / f"{docname}.md"
+    def write(self, place, text):
+        """Write a file, and return its path."""
+        path = self.folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+        return path
 
     def write_page(self, page):
         """Write a page of the repository."""
@@ -242,12 +243,13 @@ class Half:
         compared = self.repository / COMPARISONS / page.stem.partition("_")[2] / "index.html"
         if page.parent.name == "lesson" and compared.exists():
             place = f"compare/{compared.parent.name}.html"
-            self.files[place] = compared
+            link = f'<p><a href="../{to_docname(page)}.html">{self.texts["exercise"]}</a></p>'
+            self.files[place] = self.write(place, compared.read_text("utf-8").replace("<body>", f"<body>\n{link}", 1))
             parts[0] = parts[0].replace(
                 "\n", f"\n\n[{self.texts['compared']}](site:{self.find_root(page)}{place})\n", 1
             )
         head = ["---", "lang: en", "---"] if self.language != "en" and path == self.pages["en"][page] else []
-        self.write(to_docname(page), "\n".join([*head, *parts, *self.list_below(page)]))
+        self.write(f"{to_docname(page)}.md", "\n".join([*head, *parts, *self.list_below(page)]))
 
     def list_below(self, page):
         """Return the directive that names the pages below a README in the navigation."""
@@ -296,7 +298,8 @@ class Half:
             name = to_docname(original)
             if self.pages[self.language][original] == path:
                 return f"{self.find_root(page)}{name}.md{fragment}"
-            return f"site:{self.find_root(page)}{'ja/' if self.language == 'en' else '../'}{name}.html"
+            other = f"{self.find_root(page)}{'ja/' if self.language == 'en' else '../'}{name}.html"
+            return f"part:{other}{fragment}" if fragment else f"site:{other}"
         if file.suffix in PICTURES:
             self.files[str(file)] = path
             return f"site:{link}"
@@ -316,9 +319,7 @@ class Half:
             if path.suffix == ".html":
                 to_page = functools.partial(self.to_page, place)
                 text = re.sub(r'(?<=<a href=")[^":#]+(?=["#])', to_page, path.read_text("utf-8"))
-                self.files[str(place)] = self.folder / place
-                self.files[str(place)].parent.mkdir(parents=True, exist_ok=True)
-                self.files[str(place)].write_text(text, encoding="utf-8")
+                self.files[str(place)] = self.write(place, text)
 
     def to_page(self, place, match):
         """Return where a link of an HTML page to a file of the repository leads in the site."""
@@ -369,7 +370,7 @@ class Half:
             lines += [line for line, _ in show_tabs(tabs)]
         else:
             lines += [line for line, _ in tabs[0][1]]
-        self.write(docname, "\n".join(lines))
+        self.write(f"{docname}.md", "\n".join(lines))
 
 
 def find_answer(path):
