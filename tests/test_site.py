@@ -214,7 +214,7 @@ def test_a_lesson_as_a_reader_uses_it(site, browser):
     page.get_by_role("link", name="Compare the four frameworks").click()
     assert page.title() == "compared"
     page.get_by_role("link", name="To the exercise").click()
-    assert page.locator(f"a[href='../../ja/{LESSON}.html#{urllib.parse.quote('ヒント')}']").count() == 1
+    page.locator(f"a[href='../../ja/{LESSON}.html#{urllib.parse.quote('ヒント')}']").wait_for()
     page.get_by_role("link", name="Play", exact=True).click()
     page.locator("#sigmoid output").first.wait_for()
     assert page.url == (site / "Question_semaseg/play/play.html").as_uri() + "#sigmoid"

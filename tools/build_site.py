@@ -84,8 +84,7 @@ LINK = re.compile(
     r"|(?<=\]: )(?P<listed>[^\s:]+)$",  # in a list of links below a text
     re.DOTALL | re.MULTILINE,
 )
-
-
+COLOURED = {}  # {(code, language): HTML}
 LONG_CODE = re.compile(r'(?<=<span class="pre">)[^<]{21,}(?=</span>)')
 JAPANESE = "[々ぁ-ゖァ-ヺー一-鿿]"
 WORD = rf"(?:(?!{JAPANESE})\w)+|(?=({JAPANESE}{{2}}))"  # what the search finds: any two Japanese letters in a row count
@@ -304,7 +303,8 @@ class Half:
             self.files[str(file)] = path
             return f"site:{link}"
         if file.suffix == ".html":
-            self.carry(file.parent)
+            if str(file) not in self.files:
+                self.carry(file.parent)
             return f"part:{target}" if fragment else f"site:{link}"
         name, framework = find_answer(file)
         files = [file.with_name(f"{name}_{key}.py") for key in FRAMEWORKS] if framework else [file]
@@ -391,15 +391,12 @@ def find_lexer(path):
 
 
 class Japanese(SearchLanguage):
-    """How Japanese is split for the search: in the browser as here, by Sphinx's own way compounds are not found."""
+    """How Japanese is split for the search, here and in the browser alike: Sphinx's own way finds no compounds."""
 
     lang = "ja"
     language_name = "Japanese"
-    js_splitter_code = (
-        "var splitQuery = (query) => [...query.matchAll(/{}/gu)].map((word) => word[1] ?? word[0]);".format(
-            WORD.replace(r"\w", r"[\p{L}\p{N}_]")
-        )
-    )
+    js_splitter_code = "var splitQuery = (query) => [...query.matchAll(/%s/gu)].map((word) => word[1] ?? word[0]);"
+    js_splitter_code %= WORD.replace(r"\w", r"[\p{L}\p{N}_]")
 
     def split(self, text):
         return [match[1] or match[0] for match in re.finditer(WORD, text)]
@@ -456,12 +453,22 @@ def build(half, language, site):
         app = Sphinx(half.folder, None, site, trees, "html", settings, status=None, warning=warnings)
         app.connect("html-page-context", finish_page)
         app.add_search_language(Japanese)
+        app.builder.highlighter.highlight_block = functools.partial(
+            colour_once, app.builder.highlighter.highlight_block
+        )
         app.build()
     if warnings.getvalue():
         raise WrongPage(half.to_faults(warnings.getvalue()))
     for place, file in half.files.items():
         (site / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, site / place)
+
+
+def colour_once(colour, code, language, **others):
+    """Return the HTML of code, which the second half of the site has from the first: which saves a quarter."""
+    if (code, language) not in COLOURED:
+        COLOURED[code, language] = colour(code, language, **others)
+    return COLOURED[code, language]
 
 
 def finish_page(app, docname, template, context, doctree):
