@@ -225,7 +225,7 @@ def test_page_on_a_phone_light_and_dark(page):
     assert page.evaluate(f"{unnamed}.length") == 0
     assert not re.search(r"[{}]", page.evaluate("document.body.innerText"))
     assert "{" not in page.locator("[role=gridcell]").first.get_attribute("aria-label")
-    page.click("nav a")
+    page.click("nav a[hreflang]")
     assert page.evaluate("document.documentElement.lang") == ("en" if page.url.endswith("play.html") else "ja")
 
 

@@ -27,11 +27,11 @@ def repository(tmp_path_factory):
     unwanted = [pattern.rpartition("/")[2] for pattern in unwanted]
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", *unwanted))
     page = copy / f"{LESSON}.md"
-    link = "[Play](../../Question_semaseg/play/play.html#sigmoid)"
+    link = "[Play](../../Question_semaseg/play/play.html#sigmoid), [in Japanese](02_atrous.ja.md#ヒント)"
     page.write_text(f"{page.read_text('utf-8')}\n{link}\n", "utf-8")
     compared = copy / "outputs" / "compare" / "atrous" / "index.html"
     compared.parent.mkdir(parents=True)
-    compared.write_text("<!doctype html><title>compared</title>", "utf-8")
+    compared.write_text("<!doctype html><title>compared</title><body>", "utf-8")
     return copy
 
 
@@ -113,10 +113,13 @@ def watch(page, troubles, home):
     page.on("request", lambda request: request.url.startswith((home, "data:")) or troubles.append(request.url[:200]))
 
 
-def show_all(page):
-    """Open all folds and show all tabs of a page."""
-    page.add_style_tag(content=".sd-tab-content { display: block !important; }")
-    page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+# Opens all folds and tabs of a page, and returns which parts hold more than they show: it, its article, a link below.
+CROWDED = """() => {
+    document.querySelectorAll("details").forEach((fold) => (fold.open = true));
+    document.querySelectorAll(".sd-tab-content").forEach((tab) => (tab.style.display = "block"));
+    const parts = [document.documentElement, ...document.querySelectorAll(".bd-article-container, .prev-next-area a")];
+    return parts.filter((part) => part.scrollWidth > part.clientWidth).map((part) => part.outerHTML.slice(0, 200));
+}"""
 
 
 def test_pages_on_a_phone(site, browser):
@@ -129,9 +132,7 @@ def test_pages_on_a_phone(site, browser):
     assert len(pages) > 30
     for number, name in enumerate(pages):
         page.goto((site / ("ja", "")[number % 2] / name).as_uri(), wait_until="domcontentloaded")
-        show_all(page)
-        widths = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-        assert widths == [390, 390], name
+        assert page.evaluate(CROWDED) == [], name
     page.context.close()
     assert troubles == []
 
@@ -184,6 +185,11 @@ def test_tabs_follow_the_reader(site, browser):
     assert troubles == []
 
 
+def switch(page):
+    """Go to the same page in the other language; Playwright's own click scrolls first."""
+    page.locator("a.site-language:visible").evaluate("link => link.click()")
+
+
 def test_a_lesson_as_a_reader_uses_it(site, browser):
     troubles = []
     page = open_page(browser, site / f"{LESSON}.html", troubles, scheme="dark")
@@ -194,19 +200,53 @@ def test_a_lesson_as_a_reader_uses_it(site, browser):
     answer.locator("> summary", has_text="I have tried").click()
     assert answer.locator("pre:visible").count() > 1
     assert page.locator("pre").count() == page.locator("button.copybtn").count() > 5
-    page.locator("a.site-language:visible").click()
-    page.get_by_role("heading", name="五行でまとめると").wait_for()
-    assert page.url == (site / f"ja/{LESSON}.html").as_uri()
-    page.locator("a.site-language:visible").click()
-    assert page.url == (site / f"{LESSON}.html").as_uri()
+    page.locator("#what-changed").evaluate("section => section.scrollIntoView()")
+    for name, anchor, heading in ((f"ja/{LESSON}", "id4", "変わったところ"), (LESSON, "what-changed", "What changed")):
+        switch(page)
+        page.wait_for_url((site / f"{name}.html").as_uri() + f"#{anchor}")  # where the reader was
+        assert 0 < page.get_by_role("heading", name=heading).bounding_box()["y"] < 120
+    page.evaluate("window.scrollTo({ top: 0, behavior: 'instant' })")
+    switch(page)
+    page.wait_for_url((site / f"ja/{LESSON}.html").as_uri())
+    switch(page)
     page.get_by_role("link", name="Compare the four frameworks").click()
     assert page.title() == "compared"
-    page.go_back()
+    page.get_by_role("link", name="To the exercise").click()
+    page.locator(f"a[href='../../ja/{LESSON}.html#{urllib.parse.quote('ヒント')}']").wait_for()
     page.get_by_role("link", name="Play", exact=True).click()
     page.locator("#sigmoid output").first.wait_for()
     assert page.url == (site / "Question_semaseg/play/play.html").as_uri() + "#sigmoid"
     page.context.close()
     assert troubles == []
+
+
+def test_a_page_to_play_with_belongs_to_the_site(site, browser):
+    """It is as light or dark as the reader has made the site, and leads back to it, in the same language."""
+    troubles = []
+    page = open_page(browser, site / "ja" / "Question_semaseg" / "index.html", troubles)
+    page.evaluate("localStorage.setItem('mode', 'dark')")
+    page.click("a[href*='play.ja.html']")
+    assert max(map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))) < 60
+    page.emulate_media(color_scheme="dark")  # which the site's switch overrules
+    page.evaluate("localStorage.setItem('mode', 'light')")
+    page.click("text=English")
+    page.wait_for_url((site / "Question_semaseg/play/play.html").as_uri())
+    assert min(map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))) > 240
+    page.click("text=日本語")
+    page.wait_for_url((site / "ja/Question_semaseg/play/play.ja.html").as_uri())
+    page.click("text=レッスンへ")
+    page.wait_for_url((site / "ja/Question_semaseg/index.html").as_uri())
+    page.context.close()
+    assert troubles == []
+
+
+def test_four_frameworks_stand_side_by_side(site, browser):
+    """Also where their names for a thing are long."""
+    page = open_page(browser, site / "ja" / "Question_semaseg" / "lesson" / "dictionary.html", [])
+    table = page.locator(".pst-scrollable-table-container")
+    assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
+    assert page.locator("td code", has_text="tf.train.Checkpoint(network=network).write(path)").count() == 1
+    page.context.close()
 
 
 def search(page, word):
@@ -223,7 +263,10 @@ def test_search_from_the_file_system(site, browser):
     page = open_page(browser, site / "index.html", troubles)
     assert "2. atrous: see farther without pooling" in search(page, "dilation")
     page.goto((site / "ja" / "index.html").as_uri())
-    assert any(title.startswith("2. atrous") for title in search(page, "受容野"))
+    for word in ("受容野", "膨張畳み込み"):  # the latter made of others
+        assert any(title.startswith("2. atrous") for title in search(page, word))
+        page.locator(".search-summary", has_text=re.compile(r"^\d+ ページが見つかりました。$")).wait_for()
+    assert search(page, "学習率")[0].endswith(" > 学習率")  # a heading before mere mentions
     page.context.close()
     assert troubles == []
 
@@ -238,14 +281,31 @@ def test_from_a_web_server(site, browser):
         page.goto(f"http://127.0.0.1:{server.server_port}/site/")
         search(page, "dilation")
         page.locator("#search-results p.context").first.wait_for()
+        # A page that comes slowly shows the reader's framework from the start.
+        page.goto(f"http://127.0.0.1:{server.server_port}/site/{LESSON}.html?framework=keras&slow", wait_until="commit")
+        page.locator(".sd-tab-set").first.wait_for()
+        assert page.evaluate("document.readyState") == "loading" and chosen(page) == {"Keras"}
+        QuietHandler.go_on.set()
         page.close()
         server.shutdown()
     assert troubles == []
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """A server of files that holds back the last kilobyte of a page asked for with slow until go_on is set."""
+
+    go_on = threading.Event()
+
     def log_message(self, *arguments):
         pass
+
+    def copyfile(self, source, outputfile):
+        if self.path.endswith("slow"):
+            text = source.read()
+            outputfile.write(text[:-1000])
+            self.go_on.wait(30)
+            source.seek(len(text) - 1000)
+        super().copyfile(source, outputfile)
 
 
 def write(folder, files):
@@ -262,12 +322,14 @@ def write(folder, files):
         ("![gone](gone.png)", "README.md: links to gone.png, which is not there: correct the link"),
         ("see [it].\n\n[it]: gone.py", "README.md: links to gone.py, which is not there: correct the link"),
         ("[play](gone.html#iou)", "README.md: links to gone.html, which is not there: correct the link"),
+        ("[play](play.html)", "play.html: links to gone.md, which is not there: correct the link"),
         ("[gone](#gone)", "README.md: WARNING: "),
         ("caf\udce9", "README.md: is not UTF-8: save it as UTF-8"),
     ],
 )
 def test_a_wrong_page_leaves_the_site_as_it_is(tmp_path, capsys, text, message):
     write(tmp_path, {"README.md": f"# Title\n\n{text}\n", "outputs/site/.nojekyll": "", "outputs/site/old": ""})
+    write(tmp_path, {"play.html": '<a href="https://else.where/">else</a> <a href="gone.md#iou">back</a>'})
     shutil.copy(ROOT / "exercises.toml", tmp_path)
     with pytest.raises(SystemExit) as error:
         build_site.main([], tmp_path)

@@ -206,17 +206,17 @@ def read_lesson(exercise, answer, language, out):
     Raises NoLesson where the README has no section on it.
     """
     folder, suffix, framework = answer.parents[1], ("", ".ja")[language], name_of(answer.stem)[1]
-    pages = [folder / f"README{suffix}.md", folder / "lesson" / f"{exercise.stem}{suffix}.md"]
-    texts = {page: page.read_text(encoding="utf-8") for page in pages if page.exists()}
+    page, readme = folder / "lesson" / f"{exercise.stem}{suffix}.md", folder / f"README{suffix}.md"
+    texts = {page: page.read_text(encoding="utf-8") for page in (page, readme) if page.exists()}
     section = re.search(
-        rf"^## ({exercise.number}\. {exercise.name}[:：].*)\n((?:(?!## ).*\n)*)", texts[pages[0]], re.MULTILINE
+        rf"^## ({exercise.number}\. {exercise.name}[:：].*)\n((?:(?!## ).*\n)*)", texts[readme], re.MULTILINE
     )
     if not section:
-        raise NoLesson(f"{pages[0]}: no section ## {exercise.number}. {exercise.name}: add it")
+        raise NoLesson(f"{readme}: no section ## {exercise.number}. {exercise.name}: add it")
     definition, parts = re.compile(r"^\[([^]]+)\]: (\S+)$\n?", re.MULTILINE), {}
     references = {label: address for text in texts.values() for label, address in definition.findall(text)}
     for page, text in texts.items():
-        found = split_lesson(definition.sub("", section[2] if page == pages[0] else text))
+        found = split_lesson(definition.sub("", section[2] if page == readme else text))
         found.pop("before")
         for kind, part in found.items():
             part = keep_framework(part, framework)
@@ -274,6 +274,7 @@ def describe_group(pieces, answer, language, out):
 list_distributions = functools.cache(importlib.metadata.packages_distributions)  # which takes half a second
 
 
+@functools.cache
 def list_requirements(answer):
     """Return {module: requirement} of what an answer imports when it starts, as requirements.txt pins them."""
     lines = (answer.parents[2] / "requirements.txt").read_text(encoding="utf-8").splitlines()
