@@ -9,7 +9,6 @@ They stay plain Markdown. What the site makes of it:
 - Paragraphs **PyTorch**, **TensorFlow**, **Keras** and **Chainer**, each with what follows it, become tabs. They end at
   the next heading, line in bold, or end of a fold. So do regions of tools/fill_lessons.py that follow one another and
   differ in the framework.
-- The section "What changed" is folded behind "I have tried".
 - A link to a file of the repository leads to a page that shows it; the answers to an exercise share one, in tabs.
 - A link to an HTML page, such as one to play with, leads to that page, which comes along with what lies beside it; the
   links of that page to others of the repository lead to those of the site.
@@ -53,8 +52,6 @@ TEXTS = {
         "title": "Imori: semantic segmentation in four frameworks",
         "more": "More",
         "search": "Search",
-        "tried": "I have tried: show the answer",
-        "changed": "What changed",
         "compared": "Compare the four frameworks",
         "download": "Download {}",
         "exercise": "To the exercise",
@@ -63,8 +60,6 @@ TEXTS = {
         "title": "Imori: 四つのフレームワークで学ぶセマンティックセグメンテーション",
         "more": "その他",
         "search": "検索",
-        "tried": "自分で試した。答えを見る",
-        "changed": "変わったところ",
         "compared": "四つのフレームワークを比べる",
         "download": "{} をダウンロード",
         "exercise": "問題へ",
@@ -180,23 +175,6 @@ def find_regions(lines, place):
     return tabs, end
 
 
-def fold_answer(lines, texts):
-    """Return the lines with the section of what changed folded."""
-    start = next((n for n, line in enumerate(lines) if line == (f"## {texts['changed']}", False)), None)
-    if start is None:
-        return lines
-    ends = (n for n in range(start + 1, len(lines)) if not lines[n][1] and re.match("##? ", lines[n][0]))
-    end = next(ends, len(lines))
-    opened = ["", '<details class="tried">', f"<summary>{texts['tried']}</summary>", ""]
-    return [
-        *lines[: start + 1],
-        *((line, False) for line in opened),
-        *lines[start + 1 : end],
-        *((line, False) for line in ("", "</details>", "")),
-        *lines[end:],
-    ]
-
-
 def to_docname(page):
     """Return Sphinx's name for a page: its path without the suffix, README being index."""
     return str(page.parent / ("index" if page.stem == "README" else page.stem))
@@ -232,7 +210,7 @@ class Half:
             text = path.read_text("utf-8")
         except UnicodeDecodeError:
             return self.fault(page, "is not UTF-8: save it as UTF-8")
-        lines = fold_answer(to_tabs(mark_code(text)), self.texts)
+        lines = to_tabs(mark_code(text))
         for is_code, block in itertools.groupby(lines, key=lambda line: line[1]):
             kept = [line for line, _ in block if is_code or not COMMENT.fullmatch(line)]
             if not is_code:

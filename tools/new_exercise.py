@@ -48,7 +48,12 @@ PAGE = """# {number}. {name}{colon}{builds}
 
 ## {changed}
 
+<details class="tried">
+<summary>{tried}</summary>
+
 {changes}
+
+</details>
 
 ## {expected}
 
@@ -84,6 +89,7 @@ ENGLISH = {
     "hints": "Hints",
     "traps": "Traps",
     "changed": "What changed",
+    "tried": "I have tried: show the answer",
     "expected": "Expected result",
     "next": "Try next",
     "five": "In five lines",
@@ -105,6 +111,7 @@ JAPANESE = {
     "hints": "ヒント",
     "traps": "つまずきやすいところ",
     "changed": "変わったところ",
+    "tried": "自分で試した。答えを見る",
     "expected": "期待される結果",
     "next": "次に試すこと",
     "five": "五行でまとめると",
