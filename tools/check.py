@@ -6,10 +6,11 @@
 
 The file's name tells the exercise and the framework. The checks, in checks.py, take seconds: small inputs, fixed
 weights, double precision, no training beyond five steps. An attempt may be organised in its own way, with other
-classes, helpers and names of parameters, as long as the functions are there that the answer has, take the same
-arguments in the same order and compute the same; layers must come in the order in which the data pass them. Where
-something differs, the slips of slips.toml are planted in the answer one by one: if one makes it compute what the
-attempt computes, the attempt has that slip. Options are checked for their defaults alone, and main is not run.
+classes, helpers, names of parameters and modules beside it, as long as the functions are there that the answer has,
+take the same arguments in the same order and compute the same; layers must come in the order in which the data pass
+them. Where something differs, the slips of slips.toml are planted in the answer one by one: if one makes it compute
+what the attempt computes, the attempt has that slip. If none does, since there are two at once, say, the first number
+that differs may still tell one of them. Options are checked for their defaults alone, and main is not run.
 
 Exit status: 0 right, 1 not right, 2 cannot be checked.
 """
@@ -18,6 +19,7 @@ import argparse
 import inspect
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,12 +28,14 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
+if __name__ == "__main__":  # Ctrl-C ends it in one line, during the imports that follow, too
+    signal.signal(signal.SIGINT, lambda *_: sys.exit("check.py: interrupted"))
+
 from copies import read_claims, read_pieces
 from exercises import FRAMEWORKS, REPOSITORY, answer_path, find_exercise, find_subject, name_of, read_exercises
-from start import attempt_path, find_lesson
+from start import SUBJECTS, attempt_path, find_lesson
 
 SLIPS = Path(__file__).with_name("slips.toml")
-SUBJECTS = ("semaseg", "digits")
 RIGHT, WRONG = 70, 71  # how a check's process ends; an attempt could end it in any other way, with status 0 too
 LONGEST = 300  # seconds that a check of one attempt may take
 NEEDED = ("load_newts", "build_network", "compute_loss", "train", "predict", "test")  # whatever is new
@@ -105,7 +109,7 @@ def load_side(path, exercise, framework, is_small=True):
     try:
         side = Side(path, exercise, framework)
     except SyntaxError as error:
-        raise Failed(f"line {error.lineno}: no Python: {error.msg}") from error
+        raise Failed(f"line {error.lineno or 1}: no Python: {error.msg}") from error
     except Failed:
         raise
     except Exception as error:
@@ -142,12 +146,16 @@ def check_functions(attempt, answer, checks, new):
 
 
 class Found(NamedTuple):
-    """What came of a check: message is empty where it holds; slips are those that explain what does not."""
+    """What came of a check: message is empty where it holds; slips are those that explain what does not.
+
+    part is empty where they explain all of it, else the first number that differs, which is all that they explain.
+    """
 
     name: str
     message: str
     result: object
     slips: tuple[Slip, ...] = ()
+    part: str = ""
 
 
 def run_checks(path, exercise, framework, context, slips):
@@ -183,13 +191,20 @@ def run_checks(path, exercise, framework, context, slips):
             yield Found(check.name, "", ours)
             continue
         wrong.add(check.name)
-        yield Found(check.name, message, ours, tuple(find_slips(check, ours, exercise, framework, context, slips)))
+        yield Found(check.name, message, ours, *find_slips(check, ours, theirs, exercise, framework, context, slips))
 
 
-def find_slips(check, ours, exercise, framework, context, slips):
-    """Yield the slips with which the answer computes in a check what the attempt does."""
+def find_slips(check, ours, theirs, exercise, framework, context, slips):
+    """Return the slips with which the answer computes in a check what the attempt does, and "".
+
+    Where there is none, as with two slips at once, return those with which it computes what the attempt does in the
+    first number that differs, and the name of that.
+    """
     from checks import Failed, compare, observe
 
+    whole, partial, part = [], [], ""
+    if isinstance(ours, dict):
+        part = next((name for name in theirs if compare(select(ours, name), select(theirs, name))), "")
     text = answer_path(exercise, framework).read_text(encoding="utf-8")
     for slip in slips:
         planted = plant(slip, exercise, framework, text) if check.name in slip.shows else None
@@ -202,8 +217,17 @@ def find_slips(check, ours, exercise, framework, context, slips):
             side = load_side(path, exercise, framework, context.is_small)
         except Failed:
             continue
-        if not compare(ours, observe(check, side, context)):
-            yield slip
+        result = observe(check, side, context)
+        if not compare(ours, result):
+            whole.append(slip)
+        elif part and isinstance(result, dict) and not compare(select(ours, part), select(result, part)):
+            partial.append(slip)
+    return (tuple(whole), "") if whole else (tuple(partial), part)
+
+
+def select(result, name):
+    """Return the one entry of that name of the result of a check, or nothing where there is none."""
+    return {name: result[name]} if name in result else {}
 
 
 def describe(found, exercise):
@@ -236,6 +260,7 @@ def check_attempt(path, exercise, framework):
     import checks
 
     slips, is_right = read_slips(), True
+    sys.path.insert(0, str(path.parent))  # for modules beside it, as where it is run
     say = sys.stdout.write
     say(f"{path.name}: exercise {exercise.number}, {exercise.name}, in {FRAMEWORKS[framework]}\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -256,7 +281,8 @@ def check_attempt(path, exercise, framework):
                     if found.name == "parameters" and isinstance(found.result, dict):
                         say("\n".join(report_parameters(found.result, context.expected["parameters"])) + "\n")
                     for slip in found.slips:
-                        say(f"       {slip.does} The answer with this slip computes what yours does.\n")
+                        same = f"the same {found.part}, though not all else" if found.part else "what yours does"
+                        say(f"       {slip.does} The answer with this slip computes {same}.\n")
                         say(f"       See {find_trap(slip, exercise)}\n")
                 sys.stdout.flush()
         except checks.Failed as error:
@@ -315,32 +341,38 @@ def find_attempt(path):
         name, framework = name_of(path.stem)
         exercise = find_exercise(name)
     except ValueError as error:
-        stop(f"{path.name}: {error}")
+        stop(f"{path}: {error}")
+    if exercise.subject not in SUBJECTS:
+        stop(f"{path}: attempts at the exercises of {find_subject(exercise.subject).folder} cannot be checked yet")
     if not path.is_file():
         stop(f"{path}: no such file: write one with make start EXERCISE={name} FRAMEWORK={framework}")
-    if exercise.subject not in SUBJECTS:
-        stop(f"{path.name}: attempts at the exercises of {find_subject(exercise.subject).folder} cannot be checked yet")
     return exercise, framework
 
 
 def show_table():
     """Check all attempts, and print a table of exercises and frameworks; return whether all are right."""
     from rich.console import Console
+    from rich.progress import track
     from rich.table import Table
 
     exercises = [each for each in read_exercises() if each.subject in SUBJECTS]
     paths = {(each, name): attempt_path(each, name) for each in exercises for name in FRAMEWORKS}
     paths = {key: path for key, path in paths.items() if path.is_file()}
+    others = sorted(set(REPOSITORY.glob("Question_*/attempts/*.py")) - set(paths.values()))
+    if others:
+        names = ", ".join(path.relative_to(REPOSITORY).as_posix() for path in others)
+        print(f"not checked, by their names or since their exercises cannot be checked yet: {names}")
     if not paths:
-        print("no attempt yet: write one with make start EXERCISE=bin_dataset FRAMEWORK=pytorch")
+        print("no attempt to check yet: write one with make start EXERCISE=bin_dataset FRAMEWORK=pytorch")
         return True
     table = Table(title="Attempts")
     for name in ("exercise", *FRAMEWORKS.values()):
         table.add_column(name)
-    verdicts = {}
-    for key, path in paths.items():
+    verdicts, console = {}, Console()
+    for key, path in track(paths.items(), "Checking", console=console, transient=True, disable=not console.is_terminal):
         try:
-            done = run_child(path, timeout=LONGEST, capture_output=True, encoding="utf-8")
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            done = run_child(path, timeout=LONGEST, encoding="utf-8", errors="replace", **pipes)
             wrong = re.search(r"^  NO   (.*?):", done.stdout, re.MULTILINE)
             verdicts[key] = "right" if done.returncode == RIGHT else wrong[1] if wrong else "cannot be checked"
         except subprocess.TimeoutExpired:
@@ -349,7 +381,7 @@ def show_table():
         cells = [verdicts.get((exercise, name), "") for name in FRAMEWORKS]
         if any(cells):
             table.add_row(f"{exercise.number} {exercise.name}", *cells)
-    Console().print(table)
+    console.print(table)
     print("Where one is not right yet, the first check that does not hold is named.")
     return set(verdicts.values()) == {"right"}
 
@@ -402,6 +434,8 @@ def main():
     if options.child and options.slips:
         try_slips(options.frameworks[0], options.everywhere)
         return
+    if options.slips and options.attempt:
+        stop(f"--slips: plants them in the answers: leave out {options.attempt}")
     if options.slips:
         show_slips(options.frameworks, options.everywhere)
         return
@@ -411,16 +445,19 @@ def main():
     if options.child:
         raise SystemExit(RIGHT if check_attempt(options.attempt.resolve(), exercise, framework) else WRONG)
     try:
-        status = run_child(options.attempt, timeout=LONGEST, stderr=subprocess.DEVNULL).returncode
+        done = run_child(options.attempt, timeout=LONGEST, stderr=subprocess.PIPE, encoding="utf-8", errors="replace")
     except subprocess.TimeoutExpired:
         print(f"  NO   it takes longer than {LONGEST} s: what comes after the last line does not end")
-        status = WRONG
-    if status not in (RIGHT, WRONG):
+        raise SystemExit(1) from None
+    if done.returncode not in (RIGHT, WRONG):
+        why = [line for line in done.stderr.splitlines() if "Error" in line][-1:]
         print(
-            f"  NO   it ends the whole process, with status {status}: what comes after the last line is not looked at"
+            f"  NO   it ends the whole process, with status {done.returncode}: what comes after the last line is not "
+            f"looked at{': '.join(['', *why])}"
         )
-    raise SystemExit(0 if status == RIGHT else 1)
+    raise SystemExit(0 if done.returncode == RIGHT else 1)
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # for messages in letters that the terminal lacks
     main()

@@ -3,11 +3,13 @@
 A check is a function of a Side, an attempt or an answer, and returns {what: numbers}. An attempt is right in it where
 it returns what the answer does. All inputs are made here, small and from fixed seeds; both sides get the same weights,
 copied layer by layer, where the draw of the weights is not itself what is checked. Both compute in double precision,
-in which rounding is too small to be taken for a difference. tools/check.py runs the checks and reports them.
+in which rounding is too small to be taken for a difference; that an attempt runs in single precision, too, is a check
+of its own. tools/check.py runs the checks and reports them.
 """
 
 import contextlib
 import io
+import itertools
 import re
 import sys
 import tempfile
@@ -35,6 +37,8 @@ MIRRORED = ("bin_dataset", "semaseg_dataset")  # the exercises whose task is to 
 BATCH, NUMBER, STEPS = 2, 5, 5  # images in a batch, images in all, iterations of a training
 RUNNING = ("mean", "variance", "var")  # how the names of running averages end
 CLOSE = 1e-7  # relative difference up to which numbers are the same
+TYPES = {"float32", "float64"}
+ADVICE = "; let FLOAT be the type of all arrays and tensors: the checks change it"
 
 
 class Failed(Exception):
@@ -64,6 +68,7 @@ class Side:
             self.module = load_answer(path)
         self.has_float = hasattr(self.module, "FLOAT")
         self.module.FLOAT = "float64"
+        self.out = tempfile.TemporaryDirectory()  # for what it writes in training
         self.full = {name: getattr(self.module, name, None) for name in SMALL.get(exercise.name, ())}
 
     def has(self, name):
@@ -85,7 +90,7 @@ class Side:
         size = SIZES.get(self.exercise.name, 16)
         standard = {"augment": "none", "iterations": STEPS, "batch": BATCH, "size": size} | changes
         options = self.options(arguments, **standard)
-        options.out = Path(tempfile.gettempdir())
+        options.out = Path(self.out.name)
         return options
 
     def shrink(self, small):
@@ -244,8 +249,10 @@ def observe(check, side, context, as_graph=False):
         lines = [
             frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(side.path)
         ]
-        where = f" in line {lines[-1]}" if lines else ""
-        return Failed(f"{type(error).__name__}{where}: {' '.join(str(error).split())[:300]}")
+        where, text = f" in line {lines[-1]}" if lines else "", " ".join(str(error).split())
+        words = set(re.findall(r"[a-z0-9]+", text.lower()))
+        mixed = words >= TYPES or words >= {"float", "double"}
+        return Failed(f"{type(error).__name__}{where}: {text[:300]}{ADVICE if mixed else ''}")
 
 
 def compare(ours, theirs):
@@ -258,7 +265,7 @@ def compare(ours, theirs):
             return f"{name}: is missing"
         if isinstance(right, str | tuple | list) or right is None:
             if ours[name] != right:
-                return f"{name}: {ours[name]}, not {right}"
+                return f"{name}: {ours[name]}, not {right}{ADVICE if {str(ours[name]), str(right)} == TYPES else ''}"
             continue
         mine, right = np.asarray(ours[name]), np.asarray(right)
         if mine.shape != right.shape:
@@ -273,10 +280,12 @@ def compare(ours, theirs):
         if difference.max(initial=0) > CLOSE * scale:
             place = np.unravel_index(difference.argmax(), difference.shape)
             at = f" at {[int(i) for i in place]}" if difference.ndim else ""
-            text = f"{name}{at}: {mine[place]:.6g}, not {right[place]:.6g}"
+            digits = 6 if difference.max() > 1e-4 * scale else 12
+            text = f"{name}{at}: {mine[place]:.{digits}g}, not {right[place]:.{digits}g}"
             if difference.size > 1:
                 text += f"; {np.mean(difference > CLOSE * scale):.0%} of the values differ"
-            return text
+            is_rounded = digits > 6 and (mine == mine.astype(np.float32)).all()  # to single precision
+            return text + ADVICE * bool(is_rounded)
     extra = [name for name in ours if name not in theirs]
     return f"{extra[0]}: is not in the answer" if extra else ""
 
@@ -321,6 +330,8 @@ def draw_weights(side, context):
     """Return {name: array} of the weights that are drawn from seed 0, and the first number that is drawn after them."""
     rng = np.random.default_rng(0)
     network = side.module.build_network(rng, side.small())
+    if rng.bit_generator.state == np.random.default_rng(0).bit_generator.state:
+        raise Failed("build_network draws nothing from rng, its first argument: let NumPy draw the weights")
     return get_values(side, list_weights(side, network, context.own)) | {"the next random number": rng.random()}
 
 
@@ -402,15 +413,20 @@ def save_and_load(side, context):
 
 
 def write_newts(folder):
-    """Write three images with their masks, of sizes that are no multiples of one another; red is 127 or 128."""
+    """Write three images with their masks, in folders and formats as in Dataset; red is 127 or 128.
+
+    Their sizes are no multiples of one another. Pillow and OpenCV read the same from such JPEG files.
+    """
     rng = np.random.default_rng(1)
     for number, (height, width) in enumerate(((50, 75), (61, 43), (40, 40))):
         image, mask = rng.integers(0, 256, (height, width, 3), np.uint8), np.zeros((height, width, 3), np.uint8)
         shade = 127 + number % 2
         mask[5:30, 4:22], mask[20:37, 24:39] = (shade, 0, 0), (0, shade, 0)
-        for part, array in (("images", image), ("seg_images", mask)):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(folder / part / f"newt_{number}.png"), array[..., ::-1])
+        kind = "akahara" if number < 2 else "madara"
+        for part, suffix, array in (("images", "jpg", image), ("seg_images", "png", mask)):
+            path = folder / part / kind / f"newt_{number}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), array[..., ::-1])
 
 
 def read_newts(side, context):
@@ -420,28 +436,39 @@ def read_newts(side, context):
     size = 208 if context.exercise.name == "unet" else 24
     side.options()
     names, images, targets = side.module.load_newts(context.folder, size)
-    return {"names": list(names), "images": images, "targets": targets, "the type of targets": str(targets.dtype)}
+    stems = [Path(name).stem for name in names]
+    return {"names": stems, "images": images, "targets": targets, "the type of targets": str(targets.dtype)}
 
 
 def read_unknown(side, context):
-    """Return what becomes of a mask with a colour that is no class's."""
+    """Return what becomes of a mask with one pixel of a colour that is no class's."""
     side.options()
     folder = context.folder / "unknown"
+    path = folder / "seg_images/akahara/newt_1.png"
     if not folder.exists():
         write_newts(folder)
-        cv2.imwrite(str(folder / "seg_images/newt_1.png"), np.full((61, 43, 3), 200, np.uint8))
+        mask = cv2.imread(str(path))
+        mask[0, 0] = 200
+        cv2.imwrite(str(path), mask)
+    outcome = "taken"
     try:
-        side.module.load_newts(folder, 208 if context.exercise.name == "unet" else 24)
-    except (Exception, SystemExit):
-        return {"a mask of an unknown colour": "is refused"}
-    return {"a mask of an unknown colour": "is taken"}
+        with silence():
+            side.module.load_newts(folder, 208 if context.exercise.name == "unet" else 24)
+    except Exception as error:
+        outcome = "refused by name" if path.stem in str(error) else "refused without its name"
+    return {"a mask with one pixel of an unknown colour": outcome}
+
+
+def take(batches, options):
+    """Return batches as a list: one more than there should be at most, since they may have no end."""
+    return list(itertools.islice(batches, options.iterations + 1))
 
 
 def draw_newts(side, context, kind="flips"):
     """Return batches of three epochs and more, and the first random number that is drawn after them."""
     options, rng = side.small(augment=kind, iterations=8), np.random.default_rng(2)
     targets = context.targets[:, :12, :12] if context.exercise.name == "unet" else context.targets
-    batches = list(side.module.draw_batches(context.images[:, :20, :20], targets, options, rng))
+    batches = take(side.module.draw_batches(context.images[:, :20, :20], targets, options, rng), options)
     results = {"number of batches": len(batches)}
     for number, batch in enumerate(batches):
         results |= {f"images of batch {number}": batch[0], f"targets of batch {number}": batch[1]}
@@ -604,7 +631,7 @@ def normalise(side, context):
 def draw_digits(side, context):
     """Return some batches."""
     options, rng = side.small(), np.random.default_rng(2)
-    batches = list(side.module.draw_batches(*make_sources(), options, rng))
+    batches = take(side.module.draw_batches(*make_sources(), options, rng), options)
     results = {"number of batches": len(batches)}
     for number, (images, masks) in enumerate(batches):
         results |= {f"images of batch {number}": images, f"masks of batch {number}": masks}
@@ -734,6 +761,29 @@ def make_propagation(side, context):
     return {f"matrix of order {order}": to_dense(side.module.make_propagation(adjacency, order)) for order in (1, 3)}
 
 
+def compute_single(side, context):
+    """Return the types of images and weights in single precision, in which an attempt runs by itself; train a step."""
+    side.module.FLOAT = "float32"
+    try:
+        options, rng = side.small(iterations=1), np.random.default_rng(0)
+        if context.exercise.subject == "digits":
+            data = side.module.load_data(options)["train"]
+            exam = [side.module.make_pictures(*data, options.batch, rng)]
+        else:
+            (_, *data), exam = side.module.load_newts(context.folder, options.size), []
+        images = take(side.module.draw_batches(*data, options, rng), options)[0][0]
+        results = {"the type of images": str(images.dtype)}
+        if context.answer.has("train"):
+            network = side.build(options)
+            arrays = [convert_weights.to_numpy(side.framework, each[1]) for each in list_own(side.framework, network)]
+            results["the types of weights"] = ", ".join(sorted({str(array.dtype) for array in arrays}))
+            side.module.train(network, *([data] if exam else data), *exam, options, rng)
+        return results
+    finally:
+        side.module.FLOAT = "float64"
+        side.options()
+
+
 def read_predictions(out):
     """Return {name: image} of the predictions in a folder, and the names of the pictures."""
     paths = sorted(out.glob("predictions/*.png"))
@@ -771,6 +821,12 @@ CHECKS = {
         Check("one step", ("train",), ("logits in training mode", "loss", "batches", "tensors"), take_step),
         Check("first losses", ("train",), ("weights drawn", "one step", "learning rate"), train_newts),
         SAVED,
+        Check(
+            "single precision",
+            ("load_newts", "draw_batches"),
+            ("images and targets", "batches", "tensors", "first losses"),
+            compute_single,
+        ),
         Check("test", ("test",), ("logits in test mode", "loss", "tensors"), find_test_loss),
         Check("measures", ("test",), ("parameters",), measure_newts),
         Check("measures of an absent class", ("measure",), ("measures",), measure_absent),
@@ -803,6 +859,7 @@ CHECKS = {
             train_digits,
         ),
         SAVED,
+        Check("single precision", ("load_data", "draw_batches"), ("batches", "first losses"), compute_single),
         Check("evaluation", ("evaluate",), ("logits in test mode", "loss"), evaluate_digits),
         Check("measures", ("test", "mean_digit_iou"), ("parameters",), measure_digits),
     ],
