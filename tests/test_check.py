@@ -3,11 +3,15 @@
 import ast
 import os
 import re
+import signal
+import subprocess
 import sys
+import time
 
 import check
 import pytest
 import start
+from checks import ADVICE
 from conftest import ANSWERS, EXERCISES, FRAMEWORKS, ROOT, run_python
 from exercises import find_subject
 
@@ -17,9 +21,9 @@ SLIPS = {slip.name: slip for slip in check.read_slips()}
 TRY = f"import sys\nsys.path.insert(0, {str(ROOT / 'tools')!r})\nimport check\n"
 
 
-def run_check(path):
+def run_check(path, **environment):
     """Check an attempt as a user would; return status and output."""
-    done = run_python(CHECK, path, cwd=path.parent)
+    done = run_python(CHECK, path, cwd=path.parent, env=os.environ | environment)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -36,6 +40,7 @@ def run_checks(exercise, framework, paths):
 
 def write_attempt(folder, exercise, framework, *edits):
     """Write an answer with edits, pairs of old and new text, as an attempt; return its path."""
+    folder.mkdir(exist_ok=True)
     text = ANSWERS[exercise, framework].read_text("utf-8")
     for old, new in edits:
         assert old in text, old
@@ -92,13 +97,22 @@ def test_start_never_overwrites(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(start, "REPOSITORY", tmp_path)
     monkeypatch.setattr(sys, "argv", ["start.py", "--exercise", "07_nearest", "--framework", "keras"])
     start.main()
-    assert "to write: build_network\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "to write: build_network\n" in printed and "Then: make check ATTEMPT=attempts/07_nearest_keras.py" in printed
     path.write_text("mine", "utf-8")
     with pytest.raises(SystemExit) as error:
         start.main()
     assert error.value.code == 2 and path.read_text("utf-8") == "mine"
     message = "exists, and is never overwritten: rename it, or remove it to start anew"
     assert capsys.readouterr().err == f"start.py: attempts/07_nearest_keras.py: {message}\n"
+
+
+def test_start_sends_nobody_to_a_check_that_there_is_not(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(start, "attempt_path", lambda *_: tmp_path / "attempts/02_atrous_keras.py")
+    monkeypatch.setattr(start, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["start.py", "--exercise", "atrous", "--framework", "keras"])
+    start.main()
+    assert "make check" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -154,7 +168,8 @@ def try_slips(framework, names, folder):
 
 # One or two of each check, all in the exercises that are quick to check.
 PLANTED = {
-    "pytorch": """read_bgr mask_averaged unknown_colours with_replacement edge_black mirror_axes reshape_for_transpose
+    "pytorch": """read_bgr images_in_double mask_averaged unknown_colours with_replacement edge_black mirror_axes
+        reshape_for_transpose
         bn_epsilon bn_momentum_swapped bn_before_relu bn_missing relu_missing padding_missing block_missing fan_out
         bias_drawn loss_sum sigmoid_too_many loss_in_steps rate_off_by_one rate_not_set momentum_missing weight_decay
         gradients_accumulate trained_in_test_mode tested_in_training_mode threshold_on_logits views_missing union_sum
@@ -213,12 +228,19 @@ def build_network(generator, args):
 
 
 def test_an_attempt_that_is_organised_differently_is_right(tmp_path):
-    """Its own layers, other names of classes, helpers, arguments and parameters."""
+    """Its own layers in a module beside it, other names of classes, arguments and parameters, a file of its own."""
     text = ANSWERS["nearest", "pytorch"].read_text("utf-8")
     first, last = text.index("class Network(nn.Sequential)"), text.index("def compute_loss(")
-    path = tmp_path / "07_nearest_pytorch.py"
-    path.write_text(text[:first] + OWN.lstrip() + text[last:], "utf-8")
-    status, output = run_check(path)
+    text = text[:first] + "from own_layers import build_network\n\n\n" + text[last:]
+    text = text.replace("    network.train()\n", "    network.train()\n    (options.out / 'mine.txt').write_text('')\n")
+    path, temporary = tmp_path / "イモリ 1" / "07_nearest_pytorch.py", tmp_path / "temporary"
+    for folder in (path.parent, temporary):
+        folder.mkdir()
+    path.write_text(text, "utf-8")
+    imports = "import numpy as np\nimport torch\nfrom torch import nn\nfrom torch.nn import functional\n\n"
+    path.with_name("own_layers.py").write_text(imports + OWN, "utf-8")
+    status, output = run_check(path, TMPDIR=str(temporary))
+    assert not list(temporary.rglob("mine.txt"))
     assert status == 0 and "  NO " not in output and output.endswith("right\n"), output
     assert "  yes  first losses: loss 1 " in output and "parameters: 47,619\n" in output
 
@@ -226,10 +248,7 @@ def test_an_attempt_that_is_organised_differently_is_right(tmp_path):
 def test_a_network_whose_channels_cannot_be_few_is_checked_as_it_is(tmp_path):
     """Its table of channels has another name; where it is wrong, the table of parameters shows it."""
     edits = [("CHANNELS", "WIDTHS")], [("CHANNELS", "WIDTHS"), ("64, 128, 256)", "64, 128, 250)")]
-    paths = []
-    for number, each in enumerate(edits):
-        (tmp_path / str(number)).mkdir()
-        paths.append(write_attempt(tmp_path / str(number), "unetlike", "pytorch", *each))
+    paths = [write_attempt(tmp_path / str(i), "unetlike", "pytorch", *each) for i, each in enumerate(edits)]
     right, wrong = run_checks("unetlike", "pytorch", paths)
     assert right.endswith("\nright\n") and "  NO " not in right
     assert "  NO   parameters: conv 8 kernel: (250, 128, 3, 3), not (256, 128, 3, 3)\n" in wrong
@@ -237,15 +256,61 @@ def test_a_network_whose_channels_cannot_be_few_is_checked_as_it_is(tmp_path):
     assert "   -   weights drawn: not looked at: it depends on parameters\n" in wrong
 
 
-def test_an_attempt_at_the_first_exercise_need_not_turn_images(tmp_path):
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """What is said of attempts at the first exercise, all checked in one process."""
+    find = "find_images(folder / {!r})".format
+    find = f"(image_paths, others), (mask_paths, more) = {find('images')}, {find('seg_images')}".replace("'", '"')
+    paths = '{{path.stem: path for path in sorted((folder / "{}").glob("{}"))}}'.format
+    own = "image_paths, others, mask_paths, more = {}, {{}}, {}, {{}}".format
+    edits = {
+        "mirrored alone": [('if kind == "affine" and', "if False and")],
+        "turned": [("1.35 **", "1.4 **")],
+        "as Dataset is": [(find, own(paths("images", "*/*.jpg"), paths("seg_images", "*/*.png")))],
+        "not as Dataset is": [(find, own(paths("images", "*.jpg"), paths("seg_images", "*.png")))],
+        "no known pixel": [("if unknown:", "if not is_class.any():")],
+        "no name": [('stop(f"{path}: unknown', 'stop(f"unknown')],
+        "no end": [("for _ in range(options.iterations):", "while True:")],
+        "two slips": [
+            ('image.convert("RGB"))', 'image.convert("RGB"))[..., ::-1].copy()'),
+            ("NEAREST_EXACT", "LINEAR"),
+        ],
+    }
+    folder = tmp_path_factory.mktemp("first")
+    written = [write_attempt(folder / name, "bin_dataset", "pytorch", *each) for name, each in edits.items()]
+    return dict(zip(edits, run_checks("bin_dataset", "pytorch", written), strict=True))
+
+
+def test_an_attempt_at_the_first_exercise_need_not_turn_images(first):
     """The lesson asks for mirrored images; an attempt that turns them is held to the answer in this, too."""
-    paths = []
-    for number, edit in enumerate([('if kind == "affine" and', "if False and"), ("1.35 **", "1.4 **")]):
-        (tmp_path / str(number)).mkdir()
-        paths.append(write_attempt(tmp_path / str(number), "bin_dataset", "pytorch", edit))
-    mirrored, turned = run_checks("bin_dataset", "pytorch", paths)
-    assert "   -   batches by augmentation: not looked at: the images are mirrored alone, as the lesson" in mirrored
-    assert mirrored.endswith("\nright\n") and "  NO   batches by augmentation: images of batch " in turned
+    assert (
+        "   -   batches by augmentation: not looked at: the images are mirrored alone, as the le"
+        in first["mirrored alone"]
+    )
+    assert first["mirrored alone"].endswith("\nright\n")
+    assert "  NO   batches by augmentation: images of batch " in first["turned"]
+
+
+def test_images_lie_as_in_the_data_set(first):
+    assert first["as Dataset is"].endswith("\nright\n") and "  NO   images and targets" in first["not as Dataset is"]
+
+
+def test_an_unknown_colour_is_to_be_refused_by_name(first):
+    line = "  NO   unknown colours: a mask with one pixel of an unknown colour: {}, not refused by name\n"
+    assert (
+        line.format("taken") in first["no known pixel"] and line.format("refused without its name") in first["no name"]
+    )
+
+
+def test_batches_without_end_are_not_waited_for(first):
+    assert "  NO   batches: number of batches: 9, not 8\n" in first["no end"]
+
+
+def test_of_two_slips_one_is_named_where_it_alone_explains_the_first_number(first):
+    slips = [line.strip() for line in first["two slips"].splitlines() if "The answer with this slip" in line]
+    assert slips == [
+        f"{SLIPS['read_bgr'].does} The answer with this slip computes the same images, though not all else."
+    ]
 
 
 def test_what_is_wrong_is_told_in_order_with_the_slip_and_its_trap(tmp_path):
@@ -265,6 +330,8 @@ def test_what_is_wrong_is_told_in_order_with_the_slip_and_its_trap(tmp_path):
 
 TROUBLES = [
     (("import math\n", "import maths\n"), "it can be imported: ModuleNotFoundError: No module named 'maths'"),
+    (("import math\n", "raise SystemExit(0)\n"), "it can be imported: it stops with status 0"),
+    (("import math\n", "\0\n"), "it can be imported: line 1: no Python: "),
     (("def learning_rate(iteration, options):", "def learning_rate(iteration, options:"), "no Python"),
     (("def train(network, images, targets, options, rng):", "def train(network, data):"), "must take what"),
     (("def compute_loss(", "def loss("), "functions: there is no compute_loss(logits, targets)"),
@@ -272,14 +339,15 @@ TROUBLES = [
     (("    network.train()\n", "    raise NotImplementedError\n"), "one step: not written yet"),
     (("    network.train()\n", "    network.trian()\n"), "one step: AttributeError in line "),
     (("    network.train()\n", "    stop('enough')\n"), "it stops with status 2: 02_bin_loss_pytorch.py: enough"),
+    (("weight.copy_(", "nn.init.normal_(layer.weight) if rng else ("), "weights drawn: build_network draws nothing fr"),
+    (("    return network.to(", "    return network.float().to("), f"float) should be the same{ADVICE}"),
+    (("    return network.to(", "    return network.double().to("), f"double) should be the same{ADVICE}"),
+    (("targets.to(logits.dtype)", "targets.float()"), f"131.406173706, not 131.406192105{ADVICE}"),
 ]
 
 
 def test_what_stops_an_attempt_is_told_in_one_line(tmp_path):
-    paths = []
-    for number, (edit, _) in enumerate(TROUBLES):
-        (tmp_path / str(number)).mkdir()
-        paths.append(write_attempt(tmp_path / str(number), "bin_loss", "pytorch", edit))
+    paths = [write_attempt(tmp_path / str(i), "bin_loss", "pytorch", edit) for i, (edit, _) in enumerate(TROUBLES)]
     for (_, message), output in zip(TROUBLES, run_checks("bin_loss", "pytorch", paths), strict=True):
         wrong = [line for line in output.splitlines() if line.startswith("  NO ")]
         assert len(wrong) == 1 and message in wrong[0], output
@@ -287,23 +355,25 @@ def test_what_stops_an_attempt_is_told_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("arguments", "message"),
     [
         (
-            "02_bin_loss_keras.py",
-            "02_bin_loss_keras.py: no such file: write one with make start EXERCISE=bin_loss FRAMEWORK=keras",
+            ["02_bin_loss_keras.py"],
+            "02_bin_loss_keras.py: no such file: write one with make start EXERCISE=bin_loss FR",
         ),
-        ("mine.py", "mine.py: mine: no name of an answer"),
-        ("07_nearst_pytorch.py", "07_nearst_pytorch.py: nearst: no such exercise: give nearest"),
-        ("02_atrous_keras.py", "02_atrous_keras.py: attempts at the exercises of Question_voc cannot be checked yet"),
+        (["mine.py"], "mine.py: mine: no name of an answer: give one such as 11_unetlike_pytorch\n"),
+        (["07_nearst_pytorch.py"], "07_nearst_pytorch.py: nearst: no such exercise: give nearest"),
+        (["02_atrous_keras.py"], "02_atrous_keras.py: attempts at the exercises of Question_voc cannot be checked yet"),
+        (["02_bin_loss_keras.py", "--slips"], "--slips: plants them in the answers: leave out 02_bin_loss_keras.py\n"),
     ],
 )
-def test_what_cannot_be_checked_ends_in_one_line(tmp_path, name, message):
-    if "no such file" not in message:
-        (tmp_path / name).write_text("")
-    done = run_python(CHECK, tmp_path / name, cwd=tmp_path)
-    assert done.returncode == 2 and not done.stdout and len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("check.py: ") and message in done.stderr
+def test_what_cannot_be_checked_ends_in_one_line(monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["check.py", *arguments])
+    with pytest.raises(SystemExit) as error:
+        check.main()
+    out, err = capsys.readouterr()
+    assert error.value.code == 2 and not out and len(err.splitlines()) == 1
+    assert err.startswith(f"check.py: {message}")
 
 
 def test_an_attempt_that_does_not_end_is_stopped(tmp_path, monkeypatch, capfd):
@@ -315,9 +385,27 @@ def test_an_attempt_that_does_not_end_is_stopped(tmp_path, monkeypatch, capfd):
     assert error.value.code == 1 and "it takes longer than 0.2 s" in capfd.readouterr().out
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the child in /proc, and signals a whole group")
+def test_ctrl_c_ends_it_in_one_line(tmp_path):
+    path = write_attempt(tmp_path, "bin_dataset", "pytorch")
+    with subprocess.Popen([sys.executable, CHECK, path], stdout=-1, stderr=-1, start_new_session=True) as process:
+        children = check.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not children.read_text():
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate()[1] == b"check.py: interrupted\n"
+
+
 def test_the_table_of_attempts(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(check, "attempt_path", lambda exercise, framework: tmp_path / f"{exercise.stem}_{framework}.py")
-    assert check.show_table() and "no attempt yet: write one with make start" in capsys.readouterr().out
+    monkeypatch.setattr(check, "REPOSITORY", tmp_path)
+    other = tmp_path / "Question_voc/attempts/02_atrous_keras.py"
+    other.parent.mkdir(parents=True)
+    other.write_text("")
+    assert check.show_table()
+    output = capsys.readouterr().out
+    assert "cannot be checked yet: Question_voc/attempts/02_atrous_keras.py\n" in output
+    assert "no attempt to check yet: write one with make start" in output
     write_attempt(tmp_path, "bin_dataset", "pytorch")
     write_attempt(tmp_path, "semaseg_dataset", "pytorch", ("mask == 128", "mask == 129"))
     assert not check.show_table()
@@ -327,8 +415,12 @@ def test_the_table_of_attempts(tmp_path, monkeypatch, capsys):
 
 
 def test_an_attempt_that_ends_the_process_is_not_right(tmp_path):
-    path = tmp_path / "02_bin_loss_pytorch.py"
-    for code, told in (("import os\nos._exit(0)\n", "ends the whole process"), ("raise SystemExit(0)\n", "it stops")):
+    path = tmp_path / "01_bin_dataset_pytorch.py"
+    troubles = {
+        "import os\nos._exit(0)\n": "with status 0: what comes after the last line is not looked at\n",
+        "import checks\nchecks.CHECKS = None\n": "not looked at: TypeError: 'NoneType' object is not subscriptable\n",
+    }
+    for code, told in troubles.items():
         path.write_text(code, "utf-8")
         status, printed = run_check(path)
         assert status == 1 and told in printed and "right\n" not in printed.replace("not right", "")

@@ -92,7 +92,8 @@ def find_trap(slip, exercise):
     folder = REPOSITORY / find_subject(exercise.subject).folder
     others = [REPOSITORY / find_subject(name).folder for name in SUBJECTS]
     for place in dict.fromkeys((folder, *others)):
-        for path in (place / "README.md", *sorted(place.glob("lesson/*[!a].md"))):
+        pages = [path for path in sorted(place.glob("lesson/*.md")) if not path.name.endswith(".ja.md")]
+        for path in (place / "README.md", *pages):
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
                 if slip.see in line:
                     return f'{path.relative_to(REPOSITORY).as_posix()}, line {number}, "{slip.see.strip("*# ")}"'

@@ -57,7 +57,7 @@ def make_starter(exercise, framework):
     """Return the text of a starter file, and the names of the pieces whose code was taken out."""
     path = answer_path(exercise, framework)
     text, claims, pieces = path.read_text(encoding="utf-8"), read_claims(path), read_pieces(path)
-    new = pieces if claims.base is None else claims.new
+    new, lesson = pieces if claims.base is None else claims.new, find_lesson(exercise)
     lines, names = text.splitlines(keepends=True), []
     for node in reversed(ast.parse(text).body):  # from the last line up, so that line numbers stay true
         if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name in GIVEN or node.name not in new:
@@ -69,7 +69,7 @@ def make_starter(exercise, framework):
             while body is not function.body and lines[first - 1].lstrip().startswith("#"):
                 first -= 1  # a comment above the first statement is part of the answer
             indent = " " * body[0].col_offset
-            message = f'"{node.name}: not written yet: see {find_lesson(exercise)}"'
+            message = f'"{node.name}: not written yet: see {lesson}"'
             lines[first : function.end_lineno] = [f"{indent}raise NotImplementedError({message})\n"]
         names += [node.name] if functions else []
     text = "".join(lines)
