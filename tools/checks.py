@@ -35,7 +35,7 @@ SMALL = {
 }
 MIRRORED = ("bin_dataset", "semaseg_dataset")  # the exercises whose task is to mirror images, and no more
 BATCH, NUMBER, STEPS = 2, 5, 5  # images in a batch, images in all, iterations of a training
-RUNNING = ("mean", "variance", "var")  # how the names of running averages end
+RUNNING = ("mean", "variance", "average")  # how the names of running averages end
 CLOSE = 1e-7  # relative difference up to which numbers are the same
 TYPES = {"float32", "float64"}
 ADVICE = "; let FLOAT be the type of all arrays and tensors: the checks change it"
@@ -137,39 +137,48 @@ def list_weights(side, network, own=False):
     They are those that convert_weights.py finds, layer by layer; or, own, those that the framework itself lists.
     """
     if own:  # by their place, since the names are the attempt's
-        kinds = [
-            next((kind for kind in RUNNING if name.endswith(kind)), "") for name, _ in list_own(side.framework, network)
-        ]
-        arrays = [array for _, array in list_own(side.framework, network)]
-        return [(f"array {i} {kind}".strip(), array) for i, (kind, array) in enumerate(zip(kinds, arrays, strict=True))]
+        pairs = enumerate(list_own(side.framework, network))
+        return [(f"array {i}" + " average" * is_average, array) for i, (is_average, array) in pairs]
     return [(name, array) for name, _, array in convert_weights.name_arrays(side.framework, network)]
 
 
-def is_whole(side, network):
-    """Return whether convert_weights.py finds all of a network's weights, as it does where they are in usual layers."""
+def is_whole(side, network, names):
+    """Return whether convert_weights.py finds all of a network's weights, as in usual layers, and by these names."""
+    try:
+        found = list_weights(side, network)
+    except AttributeError:  # of a layer that has a name by which others are known, and not all that these have
+        return False
     sizes = [
-        sum(np.size(convert_weights.to_numpy(side.framework, array)) for _, array in list_weights(side, network, own))
-        for own in (False, True)
+        sum(np.size(convert_weights.to_numpy(side.framework, array)) for _, array in pairs)
+        for pairs in (found, list_weights(side, network, own=True))
     ]
-    return sizes[0] == sizes[1]
+    # As many by other names are the same in classes of other names, by which kernels of TensorFlow are told apart.
+    return sizes[0] == sizes[1] and ([name for name, _ in found] == names or len(found) != len(names))
 
 
 def list_own(framework, network):
-    """Return [(name, array)] of all that a framework itself lists as a network's weights and running averages."""
+    """Return [(whether it is a running average, array)] of all that a framework itself lists as a network's weights."""
     if framework == "pytorch":
-        pairs = [*network.named_parameters(), *network.named_buffers()]
-        return [(name, array) for name, array in pairs if array.is_floating_point() and not array.is_sparse_csr]
+        pairs = [(False, array) for array in network.parameters()] + [(True, array) for array in network.buffers()]
+        return [pair for pair in pairs if pair[1].is_floating_point() and not pair[1].is_sparse_csr]
     if framework == "keras":
-        return [(weight.path, weight) for weight in network.weights if "seed_generator" not in weight.path]
+        return [(not each.trainable, each) for each in network.weights if "seed_generator" not in each.path]
     if framework == "tensorflow":
-        return [
-            (weight.name, weight)
-            for weight in sorted(network.variables, key=lambda each: int(each._unique_id.rpartition("_")[2]))
-        ]
-    pairs = [*network.namedparams()]
-    for path, link in network.namedlinks():
-        pairs += [(f"{path}/{name}", getattr(link, name)) for name in link._persistent]
-    return [(name, array) for name, array in pairs if np.ndim(getattr(array, "array", array))]
+        variables = sorted(network.variables, key=lambda each: int(each._unique_id.rpartition("_")[2]))
+        return [(not each.trainable, each) for each in variables]
+    return sorted(walk(network), key=lambda pair: pair[0])
+
+
+def walk(link):
+    """Yield pairs as list_own returns them in the order in which a Chainer link was built; its own lists are sorted."""
+    for name, value in vars(link).items():
+        if name in link._params | link._persistent and np.ndim(getattr(value, "array", value)):
+            yield name in link._persistent, value
+        elif name in getattr(link, "_children", ()):
+            yield from walk(value)
+    for part in link if hasattr(link, "__iter__") else ():
+        if hasattr(part, "_params"):  # what is no link is a function
+            yield from walk(part)
 
 
 class Context:
@@ -199,7 +208,8 @@ class Context:
         self.own, was, self.is_small = False, (self.own, self.is_small), bool(self.answer.full)
         with contextlib.suppress(Exception), silence():  # what is wrong is told by a check
             network = attempt.build(attempt.small())
-            self.own = not is_whole(attempt, network)
+            names = [name for name, _ in list_weights(self.answer, self.answer.build(self.answer.small()))]
+            self.own = not is_whole(attempt, network, names)
             widest = max(max(array.shape, default=0) for _, array in list_weights(attempt, network, self.own))
             self.is_small = self.is_small and widest <= 64
         for side in (self.answer, attempt):
@@ -243,16 +253,17 @@ def observe(check, side, context, as_graph=False):
             return check.observe(side, context)
     except (Failed, Left) as error:
         return error
-    except NotImplementedError as error:
-        return Failed(str(error) or "not written yet")
     except Exception as error:
+        text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:300]  # of Keras, in lines and bold
+        if isinstance(error, NotImplementedError):
+            return Failed(text or "not written yet")
         lines = [
             frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(side.path)
         ]
-        where, text = f" in line {lines[-1]}" if lines else "", " ".join(str(error).split())
+        where = f" in line {lines[-1]}" if lines else ""
         words = set(re.findall(r"[a-z0-9]+", text.lower()))
         mixed = words >= TYPES or words >= {"float", "double"}
-        return Failed(f"{type(error).__name__}{where}: {text[:300]}{ADVICE if mixed else ''}")
+        return Failed(f"{type(error).__name__}{where}: {text}{ADVICE if mixed else ''}")
 
 
 def compare(ours, theirs):
@@ -323,6 +334,8 @@ def find_parameters(side, context):
         (name, tuple(map(int, array.shape)))
         for name, array in list_weights(side, side.build(side.small()), context.own)
     ]
+    if not shapes:
+        raise Failed("no weights are found in what build_network returns: is it a network of this framework?")
     return (side.full if context.is_small else {}) | dict(shapes)
 
 
