@@ -31,9 +31,9 @@ from typing import NamedTuple
 if __name__ == "__main__":  # Ctrl-C ends it in one line, during the imports that follow, too
     signal.signal(signal.SIGINT, lambda *_: sys.exit("check.py: interrupted"))
 
-from copies import read_claims, read_pieces
+from copies import read_pieces
 from exercises import FRAMEWORKS, REPOSITORY, answer_path, find_exercise, find_subject, name_of, read_exercises
-from start import SUBJECTS, attempt_path, find_lesson
+from start import SUBJECTS, attempt_path, find_lesson, list_new
 
 SLIPS = Path(__file__).with_name("slips.toml")
 RIGHT, WRONG = 70, 71  # how a check's process ends; an attempt could end it in any other way, with status 0 too
@@ -117,13 +117,6 @@ def load_side(path, exercise, framework, is_small=True):
         raise Failed(f"{type(error).__name__}: {error}") from error
     side.shrink(is_small)
     return side
-
-
-def list_new(exercise, framework):
-    """Return the names of the pieces that are new in an exercise."""
-    path = answer_path(exercise, framework)
-    claims = read_claims(path)
-    return claims.new if claims.base else tuple(read_pieces(path))
 
 
 def check_functions(attempt, answer, checks, new):
@@ -271,11 +264,7 @@ def check_attempt(path, exercise, framework):
                 if found.message is None:
                     say(f"   -   {found.name}: not looked at: {found.result}\n")
                 elif not found.message:
-                    say(
-                        f"  yes  {found.name}"
-                        + (f": {describe(found, exercise)}" if describe(found, exercise) else "")
-                        + "\n"
-                    )
+                    say(f"  yes  {': '.join(filter(None, (found.name, describe(found, exercise))))}\n")
                 else:
                     is_right = False
                     say(f"  NO   {found.name}: {found.message}\n")

@@ -881,21 +881,14 @@ CHECKS = {
 
 def list_checks(answer):
     """Return the checks of an exercise: those whose functions its answer, a Side, has."""
+    is_left_out = {
+        "test": answer.exercise.predicts,
+        "measures": not answer.exercise.predicts,
+        "measures of an absent class": not answer.exercise.predicts,
+        "test-time augmentation": not answer.exercise.predicts,
+        "logits by option": not answer.exercise.network_options,
+    }
     checks = [check for check in CHECKS[answer.exercise.subject] if all(answer.has(name) for name in check.calls)]
+    checks = [check for check in checks if not is_left_out.get(check.name)]
     names = {check.name for check in checks}
-    kept = []
-    for check in checks:
-        if (
-            check.name in ("measures", "measures of an absent class", "test-time augmentation")
-            and not answer.exercise.predicts
-        ):
-            continue
-        if (
-            check.name == "test"
-            and answer.exercise.predicts
-            or check.name == "logits by option"
-            and not answer.exercise.network_options
-        ):
-            continue
-        kept.append(check._replace(needs=tuple(name for name in check.needs if name in names)))
-    return kept
+    return [check._replace(needs=tuple(name for name in check.needs if name in names)) for check in checks]

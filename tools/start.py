@@ -46,6 +46,13 @@ def find_lesson(exercise):
     return page if (REPOSITORY / page).is_file() else f"{folder}/README.md, exercise {exercise.number}"
 
 
+def list_new(exercise, framework):
+    """Return the names of the pieces that are new in an exercise."""
+    path = answer_path(exercise, framework)
+    claims = read_claims(path)
+    return claims.new if claims.base else tuple(read_pieces(path))
+
+
 def list_functions(node):
     """Return the functions of a function or class: itself, or its methods."""
     if isinstance(node, ast.FunctionDef):
@@ -55,10 +62,8 @@ def list_functions(node):
 
 def make_starter(exercise, framework):
     """Return the text of a starter file, and the names of the pieces whose code was taken out."""
-    path = answer_path(exercise, framework)
-    text, claims, pieces = path.read_text(encoding="utf-8"), read_claims(path), read_pieces(path)
-    new, lesson = pieces if claims.base is None else claims.new, find_lesson(exercise)
-    lines, names = text.splitlines(keepends=True), []
+    text, new = answer_path(exercise, framework).read_text(encoding="utf-8"), list_new(exercise, framework)
+    lines, names, lesson = text.splitlines(keepends=True), [], find_lesson(exercise)
     for node in reversed(ast.parse(text).body):  # from the last line up, so that line numbers stay true
         if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name in GIVEN or node.name not in new:
             continue
