@@ -170,19 +170,19 @@ PLANTED = {
 }
 
 
-# Batch normalisation whose parameters have names in another order of letters, in Chainer; other names in TensorFlow.
+# Batch normalisation in Chainer of which one part alone has the usual name, and which no list has in the usual order.
 LINK = """class Norm(chainer.Link):
     def __init__(self, channels):
         super().__init__()
         zeros, ones = (make(channels, chainer.config.dtype) for make in (np.zeros, np.ones))
         with self.init_scope():
-            self.scale, self.offset = chainer.Parameter(ones), chainer.Parameter(zeros)
+            self.gamma, self.offset = chainer.Parameter(ones), chainer.Parameter(zeros)
         self.average, self.spread = zeros.copy(), ones.copy()
         self.register_persistent("average")
         self.register_persistent("spread")
 
     def forward(self, x):
-        arrays, averages = (x, self.scale, self.offset), (self.average, self.spread)
+        arrays, averages = (x, self.gamma, self.offset), (self.average, self.spread)
         if not chainer.config.train:
             return functions.fixed_batch_normalization(*arrays, *averages, eps=1e-5)
         return functions.batch_normalization(
@@ -197,10 +197,7 @@ def batch_norm(channels):
 def other("""
 ORGANISED = {
     "pytorch": ("bin_loss", [("nn.ReLU()", "nn.Threshold(0, 0)")]),
-    "tensorflow": (
-        "transposeconv",
-        [("TransposedConv", "Upsample"), ("self.mean", "self.moving_mean"), ("self.variance", "self.moving_variance")],
-    ),
+    "tensorflow": ("transposeconv", [("TransposedConv", "Upsample")]),
     "keras": (
         "bin_loss",
         [
