@@ -146,7 +146,7 @@ def test_each_slip_has_its_place_its_trap_and_its_checks():
     }
     for slip in SLIPS.values():
         assert set(slip.shows) <= names, slip.name
-        assert any(slip.see in line for line in texts), slip.name
+        assert slip.see and all(any(see in line for line in texts) for see in slip.see), slip.name
         assert set(slip.exercises) <= set(CHECKED), slip.name
         for framework in FRAMEWORKS if "all" in slip.edits else slip.edits:
             planted = (check.plant(slip, EXERCISES[name], framework, answers[name, framework]) for name in CHECKED)
@@ -158,7 +158,7 @@ def test_each_slip_has_its_place_its_trap_and_its_checks():
 
 # One or two of each check, all in the exercises that are quick to check.
 PLANTED = {
-    "pytorch": """read_bgr images_in_double mask_averaged unknown_colours with_replacement edge_black mirror_axes
+    "pytorch": """read_bgr images_in_double mask_averaged unknown_colours with_replacement edge_black mirrored_together
         reshape_for_transpose bn_epsilon bn_momentum_swapped bn_missing block_missing fan_out loss_in_steps
         rate_off_by_one weight_decay trained_in_test_mode gradients_accumulate tested_in_training_mode
         threshold_on_logits views_missing absent_class_0 classes_swapped classes_not_last bilinear_always
@@ -284,6 +284,46 @@ def test_an_attempt_that_is_organised_differently_is_right(tmp_path):
     assert "  yes  first losses: loss 1 " in output and "parameters: 47,619\n" in output
 
 
+# PyTorch draws the weights of a network in the order in which it holds its layers; the others when they are made.
+HELD = {
+    "pytorch": [
+        ("self.encoder, self.decoder =", "self.ups = nn.ModuleList()\n        self.encoder, self.decoder ="),
+        ("self.decoder.append(nn.Sequential(upsample", "self.ups.append(nn.Sequential(upsample"),
+        ("zip(self.decoder[::2], self.decoder[1::2], strict=True)", "zip(self.ups, self.decoder)"),
+    ],
+    "tensorflow": [
+        (
+            "self.convs = [Conv(rng, in_channels, channels, 3), Conv(rng, channels, channels, 3)]",
+            "self.conv1, self.norm1 = Conv(rng, in_channels, channels, 3), BatchNorm(channels)",
+        ),
+        (
+            "self.norms = [BatchNorm(channels), BatchNorm(channels)]",
+            "self.conv2, self.norm2 = Conv(rng, channels, channels, 3), BatchNorm(channels)",
+        ),
+        ("zip(self.convs, self.norms, strict=True)", "((self.conv1, self.norm1), (self.conv2, self.norm2))"),
+    ],
+}
+
+
+@pytest.mark.parametrize("framework", HELD)
+def test_layers_may_be_held_in_any_order(framework, tmp_path):
+    path = write_attempt(tmp_path, "unetlike", framework, *HELD[framework])
+    (output,) = run_checks("unetlike", framework, [path])
+    wrong = [line for line in output.splitlines() if line.startswith("  NO ")]
+    if framework == "tensorflow":
+        assert not wrong and output.endswith("\nright\n"), output
+    else:
+        assert len(wrong) == 1 and wrong[0].startswith("  NO   weights drawn: ")
+        assert wrong[0].endswith("; the network holds its layers in another order than data pass them")
+
+
+def test_a_slip_in_one_place_is_named(tmp_path):
+    edit = ("upsample, nn.ReLU(), nn.BatchNorm2d(32)", "upsample, nn.BatchNorm2d(32), nn.ReLU()")
+    (output,) = run_checks("transposeconv", "pytorch", [write_attempt(tmp_path, "transposeconv", "pytorch", edit)])
+    line = f"{SLIPS['bn_before_relu'].does} The answer with this slip in one place computes what yours does.\n"
+    assert line in output, output
+
+
 def test_a_network_whose_channels_cannot_be_few_is_checked_as_it_is(tmp_path):
     """Its table of channels has another name; where it is wrong, the table of parameters shows it."""
     edits = [("CHANNELS", "WIDTHS")], [("CHANNELS", "WIDTHS"), ("64, 128, 256)", "64, 128, 250)")]
@@ -292,7 +332,10 @@ def test_a_network_whose_channels_cannot_be_few_is_checked_as_it_is(tmp_path):
     assert right.endswith("\nright\n") and "  NO " not in right
     assert "  NO   parameters: conv 8 kernel: (250, 128, 3, 3), not (256, 128, 3, 3)\n" in wrong
     assert re.search(r"^ +conv 8 kernel \(250, 128, 3, 3\) +conv 8 kernel \(256, 128, 3, 3\)$", wrong, re.MULTILINE)
-    assert "   -   weights drawn: not looked at: it depends on parameters\n" in wrong
+    assert "   -   not looked at, since it depends on what does not hold: weights drawn, logits in test mode, " in wrong
+
+
+FLIPS = ("rng.choice((1, -1), size=2)", "(1 - 2 * (rng.random() < 0.5) for _ in range(2))")
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +348,16 @@ def first(tmp_path_factory):
     edits = {
         "mirrored alone": [('if kind == "affine" and', "if False and")],
         "turned": [("1.35 **", "1.4 **")],
+        "other draws": [FLIPS, ('if kind == "affine" and', "if False and")],
+        "images alone": [
+            FLIPS,
+            (
+                "[::down, ::right]) for array in (image, target)]",
+                "[::down, ::right]) for array in (image,)] + [target]",
+            ),
+        ],
+        "rest dropped": [FLIPS, ("            order.extend", "            order = []\n            order.extend")],
+        "other rng": [("rng.choice((1, -1)", "np.random.choice((1, -1)")],
         "as Dataset is": [(find, own(paths("images", "*/*.jpg"), paths("seg_images", "*/*.png")))],
         "not as Dataset is": [(find, own(paths("images", "*.jpg"), paths("seg_images", "*.png")))],
         "no known pixel": [("if unknown:", "if not is_class.any():")],
@@ -322,12 +375,22 @@ def first(tmp_path_factory):
 
 def test_an_attempt_at_the_first_exercise_need_not_turn_images(first):
     """The lesson asks for mirrored images; an attempt that turns them is held to the answer in this, too."""
-    assert (
-        "   -   batches by augmentation: not looked at: the images are mirrored alone, as the le"
-        in first["mirrored alone"]
-    )
-    assert first["mirrored alone"].endswith("\nright\n")
+    left = "   -   batches by augmentation: not asked for here, where images are mirrored alone"
+    assert f"{left}\n" in first["mirrored alone"] and first["mirrored alone"].endswith("\nright\n")
     assert "  NO   batches by augmentation: images of batch " in first["turned"]
+    assert f"{left}; its random numbers are others" in first["other draws"] and first["other draws"].endswith(
+        "\nright\n"
+    )
+
+
+def test_wrong_batches_are_told_whatever_their_random_numbers(first):
+    line = "  NO   batches: {}\n       {} The answer with this slip computes what yours does.\n".format
+    does = SLIPS["target_not_mirrored"].does
+    assert line("targets: not all mirrored as the images, not mirrored as the images", does) in first["images alone"]
+    does = SLIPS["rest_dropped"].does
+    told = "once an epoch at most, whose rest is dropped, not once an epoch, whose rest begins the next batch"
+    assert line(f"each image: {told}", does) in first["rest dropped"]
+    assert "  NO   batches: again from the same seed: others: draw all from rng, not the same\n" in first["other rng"]
 
 
 def test_images_lie_as_in_the_data_set(first):
@@ -342,7 +405,7 @@ def test_an_unknown_colour_is_to_be_refused_by_name(first):
 
 
 def test_batches_without_end_are_not_waited_for(first):
-    assert "  NO   batches: number of batches: 9, not 8\n" in first["no end"]
+    assert "  NO   batches: number of batches: 101, not 100\n" in first["no end"]
 
 
 def test_of_two_slips_one_is_named_where_it_alone_explains_the_first_number(first):
@@ -360,10 +423,11 @@ def test_what_is_wrong_is_told_in_order_with_the_slip_and_its_trap(tmp_path):
     assert status == 1 and lines[0] == "02_bin_loss_pytorch.py: exercise 2, bin_loss, in PyTorch"
     (wrong,) = [i for i, line in enumerate(lines) if line.startswith("  NO ")]
     assert re.match(
-        r"  NO   logits in test mode: logits at \[.*\]: [-.\d]+, not [-.\d]+; \d+% of the values", lines[wrong]
+        r"  NO   logits in test mode: logits at image \d, row \d+, column \d+, channel 0 \(from 0\): [-.\d]+, not [-.\d]+;",
+        lines[wrong],
     )
     assert lines[wrong + 1].strip().startswith(SLIPS["bn_before_relu"].does)
-    assert re.match(r" +See Question_semaseg/(README|lesson/\w+)\.md, line \d+, ", lines[wrong + 2])
+    assert re.match(r' +See Question_semaseg/lesson/02_bin_loss\.md, Your task: "convolution 3 x 3', lines[wrong + 2])
     assert lines[-1].startswith("not right yet; the lesson: Question_semaseg/")
 
 

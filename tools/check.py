@@ -17,6 +17,7 @@ Exit status: 0 right, 1 not right, 2 cannot be checked.
 
 import argparse
 import inspect
+import itertools
 import os
 import re
 import signal
@@ -37,20 +38,21 @@ from start import SUBJECTS, attempt_path, find_lesson, list_new
 
 SLIPS = Path(__file__).with_name("slips.toml")
 RIGHT, WRONG = 70, 71  # how a check's process ends; an attempt could end it in any other way, with status 0 too
+PLACES = 8  # of a slip in an answer, at most, at which it is tried alone
 LONGEST = 300  # seconds that a check of one attempt may take
 NEEDED = ("load_newts", "build_network", "compute_loss", "train", "predict", "test")  # whatever is new
-KINDS = {"does": str, "see": str, "shows": list, "exercises": list}
+KINDS = {"does": str, "see": list, "shows": list, "exercises": list}
 
 
 class Slip(NamedTuple):
-    """A slip: what it does, the trap in the lesson that explains it, the checks that it fails first, and its edits.
+    """A slip: what it does, the traps in the lesson that explain it, the checks that it fails first, and its edits.
 
     edits has for a framework, or for "all", pairs of a regular expression and what takes the place of what matches.
     """
 
     name: str
     does: str
-    see: str
+    see: tuple[str, ...]
     shows: tuple[str, ...]
     exercises: tuple[str, ...]
     edits: dict[str, list[list[str]]]
@@ -72,31 +74,41 @@ def read_slips(path=SLIPS):
                 raise ValueError(f"{path.name}: {name}: {key}: write a {kind.__name__}")
         if table.keys() - KINDS.keys() or not edits:
             raise ValueError(f"{path.name}: {name}: write {', '.join(KINDS)}, and edits for all or a framework")
-        shows, exercises = tuple(table["shows"]), tuple(table["exercises"])
-        slips.append(Slip(name, table["does"], table["see"], shows, exercises, edits))
+        lists = (tuple(table[key]) for key, kind in KINDS.items() if kind is list)
+        slips.append(Slip(name, table["does"], *lists, edits))
     return slips
 
 
-def plant(slip, exercise, framework, text):
-    """Return the text of an answer with a slip in it, None where there is no place for it."""
+def plant(slip, exercise, framework, text, place=None):
+    """Return the text of an answer with a slip in it, at every place or at one of these by number; None without one."""
     if slip.exercises and exercise.name not in slip.exercises:
         return None
-    planted = text
+    planted, count = text, itertools.count()
     for old, new in slip.edits.get("all", []) + slip.edits.get(framework, []):
-        planted = re.sub(old, new, planted, flags=re.MULTILINE)
+
+        def change(match, new=new):
+            return match.expand(new) if place in (None, next(count)) else match[0]
+
+        planted = re.sub(old, change, planted, flags=re.MULTILINE)
     return planted if planted != text else None
 
 
 def find_trap(slip, exercise):
-    """Return where the lesson explains a slip, as a message gives it: the file, the line and the trap's title."""
+    """Return where the lesson explains a slip, as a message gives it: the file, the heading and the trap's title.
+
+    The exercise's own page comes first, then those before it from the last one back, then all others.
+    """
     folder = REPOSITORY / find_subject(exercise.subject).folder
     others = [REPOSITORY / find_subject(name).folder for name in SUBJECTS]
     for place in dict.fromkeys((folder, *others)):
         pages = [path for path in sorted(place.glob("lesson/*.md")) if not path.name.endswith(".ja.md")]
-        for path in (place / "README.md", *pages):
-            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-                if slip.see in line:
-                    return f'{path.relative_to(REPOSITORY).as_posix()}, line {number}, "{slip.see.strip("*# ")}"'
+        before = [path for path in pages if path.stem[0].isdigit() and path.stem <= exercise.stem]
+        for path in dict.fromkeys((*reversed(before), *pages, place / "README.md")):
+            heading, shown = "", path.relative_to(REPOSITORY).as_posix()
+            for line in path.read_text(encoding="utf-8").splitlines():
+                heading = line.strip("# ") if line.startswith("#") else heading
+                if found := [see for see in slip.see if see in line]:
+                    return f'{shown}, {heading}: "{found[0].strip("*- ").replace("**", "")}"'
     return find_lesson(exercise)
 
 
@@ -142,7 +154,8 @@ def check_functions(attempt, answer, checks, new):
 class Found(NamedTuple):
     """What came of a check: message is empty where it holds; slips are those that explain what does not.
 
-    part is empty where they explain all of it, else the first number that differs, which is all that they explain.
+    part is empty where they explain all of it, "in one place" where they do so there alone, else the first number that
+    differs, which is all that they explain.
     """
 
     name: str
@@ -150,6 +163,7 @@ class Found(NamedTuple):
     result: object
     slips: tuple[Slip, ...] = ()
     part: str = ""
+    because: tuple[str, ...] = ()  # what does not hold, where for that it was not looked at
 
 
 def run_checks(path, exercise, framework, context, slips):
@@ -173,7 +187,7 @@ def run_checks(path, exercise, framework, context, slips):
         because = [name for name in check.needs if name in wrong]
         if lacking or because:
             wrong |= {check.name} if because else set()
-            yield Found(check.name, None, f"no {lacking[0]}" if lacking else f"it depends on {because[0]}")
+            yield Found(check.name, None, f"not looked at: no {lacking[0]}" if lacking else "", because=tuple(because))
             continue
         ours = observe(check, attempt, context, as_graph=check.name == "first losses")
         if isinstance(ours, Left):
@@ -185,38 +199,56 @@ def run_checks(path, exercise, framework, context, slips):
             yield Found(check.name, "", ours)
             continue
         wrong.add(check.name)
+        message += attempt.notes.get(check.name, "")
         yield Found(check.name, message, ours, *find_slips(check, ours, theirs, exercise, framework, context, slips))
 
 
 def find_slips(check, ours, theirs, exercise, framework, context, slips):
     """Return the slips with which the answer computes in a check what the attempt does, and "".
 
-    Where there is none, as with two slips at once, return those with which it computes what the attempt does in the
-    first number that differs, and the name of that.
+    Where there is none, return those with which it does so at one of their places alone, and "in one place"; else, as
+    with two slips at once, those that explain the first number that differs, and the name of that.
     """
-    from checks import Failed, compare, observe
+    from checks import compare
 
-    whole, partial, part = [], [], ""
+    explained, partial, part = [], [], ""
     if isinstance(ours, dict):
         part = next((name for name in theirs if compare(select(ours, name), select(theirs, name))), "")
-    text = answer_path(exercise, framework).read_text(encoding="utf-8")
+    slips = [slip for slip in slips if check.name in slip.shows]
     for slip in slips:
-        planted = plant(slip, exercise, framework, text) if check.name in slip.shows else None
-        if planted is None:
-            continue
-        path = context.folder / f"{slip.name}" / answer_path(exercise, framework).name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(planted, encoding="utf-8")
-        try:
-            side = load_side(path, exercise, framework, context.is_small)
-        except Failed:
-            continue
-        result = observe(check, side, context)
-        if not compare(ours, result):
-            whole.append(slip)
+        result = observe_slip(slip, check, exercise, framework, context)
+        if result is not None and not compare(ours, result):
+            explained.append(slip)
         elif part and isinstance(result, dict) and not compare(select(ours, part), select(result, part)):
             partial.append(slip)
-    return (tuple(whole), "") if whole else (tuple(partial), part)
+    if explained:
+        return tuple(explained), ""
+    for slip in slips:
+        for place in range(PLACES):
+            result = observe_slip(slip, check, exercise, framework, context, place)
+            if result is None:
+                break
+            if not compare(ours, result):
+                return (slip,), "in one place"
+    return tuple(partial), part
+
+
+def observe_slip(slip, check, exercise, framework, context, place=None):
+    """Return what the answer with a slip, everywhere or in one place, computes in a check; None where that has none."""
+    from checks import Failed, observe
+
+    path = answer_path(exercise, framework)
+    planted = plant(slip, exercise, framework, path.read_text(encoding="utf-8"), place)
+    if planted is None:
+        return None
+    path = context.folder / slip.name / path.name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(planted, encoding="utf-8")
+    try:
+        side = load_side(path, exercise, framework, context.is_small)
+    except Failed as error:
+        return error
+    return observe(check, side, context)
 
 
 def select(result, name):
@@ -235,7 +267,8 @@ def describe(found, exercise):
     if found.name not in ("first losses", "test", "evaluation", "measures"):
         return ""
     numbers = [f"{name} {value:.6g}" for name, value in found.result.items() if isinstance(value, float)]
-    return ", ".join(numbers[:5])
+    numbers = ", ".join(numbers[:5])
+    return f"{numbers}, of small images of the check's own" if found.name == "first losses" else numbers
 
 
 def report_parameters(ours, theirs):
@@ -243,7 +276,8 @@ def report_parameters(ours, theirs):
     rows = [(name, shape) for name, shape in ours.items()], [(name, shape) for name, shape in theirs.items()]
     first = next(i for i, (a, b) in enumerate(zip(*(part + [None] for part in rows), strict=False)) if a != b)
     lines = [f"{'':9}{'yours':48}the answer's"]
-    for i in range(max(0, first - 1), min(first + 5, max(map(len, rows)))):
+    # The row before it stands there for orientation, unless it is a constant.
+    for i in range(first - (" " in rows[0][first - 1][0] if first else 0), min(first + 5, max(map(len, rows)))):
         cells = [f"{part[i][0]} {part[i][1]}" if i < len(part) else "-" for part in rows]
         lines.append(f"{'':9}{cells[0]:48}{cells[1]}")
     return lines
@@ -253,7 +287,7 @@ def check_attempt(path, exercise, framework):
     """Check an attempt, and print a line for each check; return whether it is right."""
     import checks
 
-    slips, is_right = read_slips(), True
+    slips, is_right, left = read_slips(), True, []
     sys.path.insert(0, str(path.parent))  # for modules beside it, as where it is run
     say = sys.stdout.write
     say(f"{path.name}: exercise {exercise.number}, {exercise.name}, in {FRAMEWORKS[framework]}\n")
@@ -261,8 +295,10 @@ def check_attempt(path, exercise, framework):
         context = checks.Context(load_side(answer_path(exercise, framework), exercise, framework), folder)
         try:
             for found in run_checks(path, exercise, framework, context, slips):
-                if found.message is None:
-                    say(f"   -   {found.name}: not looked at: {found.result}\n")
+                if found.because:
+                    left.append(found.name)
+                elif found.message is None:
+                    say(f"   -   {found.name}: {found.result}\n")
                 elif not found.message:
                     say(f"  yes  {': '.join(filter(None, (found.name, describe(found, exercise))))}\n")
                 else:
@@ -270,14 +306,18 @@ def check_attempt(path, exercise, framework):
                     say(f"  NO   {found.name}: {found.message}\n")
                     if found.name == "parameters" and isinstance(found.result, dict):
                         say("\n".join(report_parameters(found.result, context.expected["parameters"])) + "\n")
+                        say("       Both were given few channels, to be quick.\n" if context.is_small else "")
                     for slip in found.slips:
-                        same = f"the same {found.part}, though not all else" if found.part else "what yours does"
-                        say(f"       {slip.does} The answer with this slip computes {same}.\n")
+                        where, same = " in one place" if found.part == "in one place" else "", "what yours does"
+                        if found.part and not where:
+                            same = f"the same {found.part}, though not all else"
+                        say(f"       {slip.does} The answer with this slip{where} computes {same}.\n")
                         say(f"       See {find_trap(slip, exercise)}\n")
                 sys.stdout.flush()
         except checks.Failed as error:
             say(f"  NO   it can be imported: {error}\n")
             is_right = False
+    say(f"   -   not looked at, since it depends on what does not hold: {', '.join(left)}\n" if left else "")
     say("right\n" if is_right else f"not right yet; the lesson: {find_lesson(exercise)}\n")
     return is_right
 

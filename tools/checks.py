@@ -10,6 +10,7 @@ of its own. tools/check.py runs the checks and reports them.
 import contextlib
 import io
 import itertools
+import os
 import re
 import sys
 import tempfile
@@ -66,7 +67,8 @@ class Side:
         self.path, self.exercise, self.framework = Path(path), exercise, framework
         with silence():
             self.module = load_answer(path)
-        self.has_float = hasattr(self.module, "FLOAT")
+        self.has_float, self.is_attempt = hasattr(self.module, "FLOAT"), False
+        self.notes = {}  # on checks: what may explain it where they do not hold
         self.module.FLOAT = "float64"
         self.out = tempfile.TemporaryDirectory()  # for what it writes in training
         self.full = {name: getattr(self.module, name, None) for name in SMALL.get(exercise.name, ())}
@@ -132,14 +134,71 @@ def silence():
 
 
 def list_weights(side, network, own=False):
-    """Return [(name, array)] of a network's weights and running averages, as the framework has them, in their order.
+    """Return [(name, array)] of a network's weights and running averages, as the framework has them.
 
-    They are those that convert_weights.py finds, layer by layer; or, own, those that the framework itself lists.
+    They are those that convert_weights.py finds, layer by layer; or, own, those that the framework itself lists. An
+    attempt may hold its layers in any order: they are listed and named in that in which data pass them.
     """
+    by_graph = own and side.framework in ("tensorflow", "keras")  # which tells the turns of whatever holds arrays
+    turns = find_turns(side, network) if by_graph or side.is_attempt and not own else {}
     if own:  # by their place, since the names are the attempt's
-        pairs = enumerate(list_own(side.framework, network))
-        return [(f"array {i}" + " average" * is_average, array) for i, (is_average, array) in pairs]
-    return [(name, array) for name, _, array in convert_weights.name_arrays(side.framework, network)]
+        pairs = sorted(list_own(side.framework, network), key=lambda pair: turns.get(id(pair[1]), 0))
+        return [(f"array {i}" + " average" * is_average, array) for i, (is_average, array) in enumerate(pairs)]
+    layers = convert_weights.find_layers(side.framework, network)
+    layers = sorted(layers, key=lambda layer: turns.get(id(layer[1][0]), 0))
+    return [(name, array) for name, _, array in convert_weights.name_arrays(layers)]
+
+
+def find_turns(side, network):
+    """Return {id of an array: turn}: when, in a forward pass, the part of a network that holds the array is first used.
+
+    It is empty where that of some part is not known, as of a PyTorch module that is not called, only its weights read.
+    """
+    used, size = [], 32 if side.exercise.subject == "digits" else SIZES.get(side.exercise.name, 16)
+    with contextlib.suppress(Exception):
+        images = side.to_tensor(np.zeros((BATCH, size, size, 3), side.module.FLOAT))
+        if side.framework == "pytorch":
+            add = sys.modules["torch"].nn.modules.module.register_module_forward_pre_hook
+            with add(lambda module, _: used.extend(map(id, get_arrays(module)))):
+                run(side, network, images, training=False)
+        elif side.framework == "chainer":
+            hook = sys.modules["chainer"].LinkHook()
+            hook.forward_preprocess = lambda call: used.extend(map(id, get_arrays(call.link)))
+            with hook:
+                run(side, network, images, training=False)
+        else:  # a graph lists its variables as they come
+            arrays, is_keras = [array for _, array in list_own(side.framework, network)], side.framework == "keras"
+            handles = {id((array.value if is_keras else array).handle): id(array) for array in arrays}
+            graph = sys.modules["tensorflow"].function(lambda images: run(side, network, images, training=False))
+            used += [handles.get(id(handle)) for handle in graph.get_concrete_function(images).captured_inputs]
+    first, turns = {array: turn for turn, array in reversed([*enumerate(used)])}, {}
+    for part in list_parts(side.framework, network):
+        names = [id(array) for array in get_arrays(part)]
+        if names and not first.keys() & set(names):
+            return {}
+        turns |= dict.fromkeys(names, min((first[name] for name in names if name in first), default=0))
+    return turns
+
+
+def list_parts(framework, network):
+    """Return a network and all that it consists of, down to single layers."""
+    if framework == "pytorch":
+        return [*network.modules()]
+    if framework == "chainer":
+        return [*network.links()]
+    return [network, *network.submodules] if framework == "tensorflow" else [*network._flatten_layers()]
+
+
+def get_arrays(part):
+    """Return the weights and running averages that a part of a network holds itself."""
+    if hasattr(part, "_buffers"):  # PyTorch's
+        return [array for array in [*part._parameters.values(), *part._buffers.values()] if array is not None]
+    if hasattr(part, "_persistent"):  # Chainer's
+        arrays = [getattr(part, name) for name in (*part._params, *part._persistent)]
+        return [array for array in arrays if hasattr(array, "shape")]
+    if hasattr(part, "_trainable_variables"):  # Keras's
+        return [*part._trainable_variables, *part._non_trainable_variables]
+    return [*part._flatten(recursive=False, predicate=lambda each: hasattr(each, "handle"))]
 
 
 def is_whole(side, network, names):
@@ -203,6 +262,7 @@ class Context:
 
     def adapt(self, attempt):
         """Find out how an attempt is made: whether its channels can be few, and how its weights can be listed."""
+        attempt.is_attempt = True
         self.answer.shrink(True)
         attempt.shrink(True)
         self.own, was, self.is_small = False, (self.own, self.is_small), bool(self.answer.full)
@@ -227,17 +287,16 @@ class Context:
         return self.expected[check.name]
 
     def find_reference(self, arguments):
-        """Return the weights that both sides get, for a network of these options: kernels drawn, the others uniform."""
+        """Return {name: array}, the weights that both sides get, for a network of these options.
+
+        Kernels are drawn, the others uniform.
+        """
         if arguments not in self.references:
-            options = self.answer.small(arguments=arguments)
-            pairs = list_weights(self.answer, self.answer.build(options, seed=3), self.own)
-            arrays, rng = (
-                [convert_weights.to_numpy(self.answer.framework, array) for _, array in pairs],
-                np.random.default_rng(4),
-            )
-            self.references[arguments] = [
-                np.array(each) if each.ndim > 1 else rng.uniform(0.5, 1.5, each.shape) for each in arrays
-            ]
+            network, rng = self.answer.build(self.answer.small(arguments=arguments), seed=3), np.random.default_rng(4)
+            self.references[arguments] = {
+                name: array if array.ndim > 1 else rng.uniform(0.5, 1.5, array.shape)
+                for name, array in get_values(self.answer, list_weights(self.answer, network, self.own)).items()
+            }
         return self.references[arguments]
 
 
@@ -251,10 +310,13 @@ def observe(check, side, context, as_graph=False):
     try:
         with silence():
             return check.observe(side, context)
-    except (Failed, Left) as error:
+    except Left as error:
         return error
+    except Failed as error:
+        return Failed(str(error).replace(f"{context.folder}{os.sep}", "the check's "))
     except Exception as error:
         text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:300]  # of Keras, in lines and bold
+        text = text.replace(f"{context.folder}{os.sep}", "the check's ")
         if isinstance(error, NotImplementedError):
             return Failed(text or "not written yet")
         lines = [
@@ -291,6 +353,8 @@ def compare(ours, theirs):
         if difference.max(initial=0) > CLOSE * scale:
             place = np.unravel_index(difference.argmax(), difference.shape)
             at = f" at {[int(i) for i in place]}" if difference.ndim else ""
+            if difference.ndim == 4 and "kernel" not in name:  # to_array has the channels last
+                at = " at image {}, row {}, column {}, channel {} (from 0)".format(*map(int, place))
             digits = 6 if difference.max() > 1e-4 * scale else 12
             text = f"{name}{at}: {mine[place]:.{digits}g}, not {right[place]:.{digits}g}"
             if difference.size > 1:
@@ -309,12 +373,12 @@ def build_fixed(side, context, arguments=(), **changes):
     options = side.small(arguments=arguments, **changes)
     network = side.build(options)
     pairs, reference = list_weights(side, network, context.own), context.find_reference(arguments)
-    if [np.shape(convert_weights.to_numpy(side.framework, array)) for _, array in pairs] != [
-        each.shape for each in reference
-    ]:
-        raise Failed("parameters other than the answer's" + (f" with {' '.join(arguments)}" if arguments else ""))
-    for (_, array), new in zip(pairs, reference, strict=True):
-        convert_weights.assign(side.framework, array, new)
+    shapes = ({name: tuple(map(int, array.shape)) for name, array in each} for each in (pairs, reference.items()))
+    if difference := compare(*shapes):
+        where = f"with {' '.join(arguments)}, " if arguments else ""
+        raise Failed(f"{where}other parameters than the answer's: {difference}")
+    for name, array in pairs:
+        convert_weights.assign(side.framework, array, reference[name])
     return network, pairs, options
 
 
@@ -345,6 +409,11 @@ def draw_weights(side, context):
     network = side.module.build_network(rng, side.small())
     if rng.bit_generator.state == np.random.default_rng(0).bit_generator.state:
         raise Failed("build_network draws nothing from rng, its first argument: let NumPy draw the weights")
+    if not context.own:
+        turns = find_turns(side, network)
+        held = [turns.get(id(arrays[0]), 0) for _, arrays in convert_weights.find_layers(side.framework, network)]
+        if held != sorted(held):
+            side.notes["weights drawn"] = "; the network holds its layers in another order than data pass them"
     return get_values(side, list_weights(side, network, context.own)) | {"the next random number": rng.random()}
 
 
@@ -448,7 +517,11 @@ def read_newts(side, context):
         write_newts(context.folder)
     size = 208 if context.exercise.name == "unet" else 24
     side.options()
-    names, images, targets = side.module.load_newts(context.folder, size)
+    try:
+        with silence():
+            names, images, targets = side.module.load_newts(context.folder, size)
+    except Failed as error:
+        raise Failed(f"{error}; in the check's masks red and green are 127, or in newt_1 128") from error
     stems = [Path(name).stem for name in names]
     return {"names": stems, "images": images, "targets": targets, "the type of targets": str(targets.dtype)}
 
@@ -483,18 +556,70 @@ def draw_newts(side, context, kind="flips"):
     targets = context.targets[:, :12, :12] if context.exercise.name == "unet" else context.targets
     batches = take(side.module.draw_batches(context.images[:, :20, :20], targets, options, rng), options)
     results = {"number of batches": len(batches)}
-    for number, batch in enumerate(batches):
+    for number, batch in enumerate(batches, start=1):
         results |= {f"images of batch {number}": batch[0], f"targets of batch {number}": batch[1]}
     return results | {"the next random number": rng.random()}
 
 
+def draw_mirrored(side, context, kind="flips"):
+    """Return what holds of the batches by whatever random numbers the images are shuffled and mirrored."""
+    if context.exercise.name not in MIRRORED:
+        return draw_newts(side, context)
+    options, ways = side.small(augment=kind, iterations=100), list(itertools.product((1, -1), repeat=2))
+    runs = [
+        take(side.module.draw_batches(context.images, context.targets, options, np.random.default_rng(seed)), options)
+        for seed in (2, 2, 3)
+    ]
+    known = {context.images[i][::y, ::x].tobytes(): (i, y, x) for i in range(NUMBER) for y, x in ways}
+    drawn, alike, shapes = [], [], set()
+    for images, targets in runs[0]:
+        shapes.add((np.shape(images), str(images.dtype), np.shape(targets), str(targets.dtype)))
+        for image, target in zip(images, targets, strict=False):
+            i, y, x = known.get(np.ascontiguousarray(image).tobytes(), (-1, 1, 1))
+            drawn.append((i, y, x))
+            alike.append(np.array_equal(np.squeeze(target), context.targets[i][::y, ::x]))
+    results = {"number of batches": len(runs[0])} | {
+        f"{name} of a batch": " and ".join(sorted({f"{each[at]} {each[at + 1]}" for each in shapes}))
+        for at, name in ((0, "images"), (2, "targets"))
+    }
+    order, down, right = np.array(drawn).T
+    if (order < 0).any():
+        return results | {"images": "some are none of those given, mirrored or not"}
+    results["images"] = "those given, mirrored or not"
+    epochs, whole = order[: len(order) // NUMBER * NUMBER].reshape(-1, NUMBER), NUMBER - NUMBER % BATCH
+    blocks = order[: len(order) // whole * whole].reshape(-1, whole)
+    once = "once an epoch, whose rest begins the next batch"
+    if any(len(set(epoch)) < NUMBER for epoch in epochs):
+        dropped = all(len(set(block)) == whole for block in blocks)
+        once = "once an epoch at most, whose rest is dropped" if dropped else "some twice in an epoch"
+    half = {
+        name: "none" if share == 0 else "all" if share == 1 else "about half" if 0.3 < share < 0.7 else "not half"
+        for name, share in (
+            ("up-down", np.mean(down < 0)),
+            ("left-right", np.mean(right < 0)),
+            ("in one of the two ways alone", np.mean(down != right)),
+        )
+    }
+    same = [all(np.array_equal(a[0], b[0]) for a, b in zip(runs[0], run, strict=False)) for run in runs[1:]]
+    return results | {
+        "each image": once,
+        "the order of an epoch": "always the same" if (epochs == epochs[0]).all() else "not always the same",
+        "targets": "mirrored as the images" if all(alike) else "not all mirrored as the images",
+        **{f"mirrored {name}": share for name, share in half.items()},
+        "again from the same seed": "the same" if same[0] else "others: draw all from rng",
+        "from another seed": "the same" if same[1] else "others",
+    }
+
+
 def draw_turned(side, context):
     """Return batches of images that are turned, scaled and shifted, and of those that stay as they are."""
-    turned, plain = (draw_newts(side, context, kind) for kind in ("affine", "none"))
-    if context.exercise.name in MIRRORED and not compare(turned, draw_newts(side, context)):
-        raise Left("the images are mirrored alone, as the lesson asks here")
-    return {f"{name}, affine": each for name, each in turned.items()} | {
-        f"{name}, none": each for name, each in plain.items()
+    if context.exercise.name in MIRRORED:
+        flips, answers = (draw_newts(each, context) for each in (side, context.answer))
+        other = compare(flips, answers) and "; its random numbers are others than the answer's, and so are its batches"
+        if other or not compare(draw_newts(side, context, "affine"), flips):
+            raise Left(f"not asked for here, where images are mirrored alone{other}")
+    return {
+        f"{name}, {kind}": each for kind in ("affine", "none") for name, each in draw_newts(side, context, kind).items()
     }
 
 
@@ -526,6 +651,8 @@ def take_step(side, context):
     network, pairs, options = build_fixed(side, context, iterations=1, lr=0.1)
     before = get_values(side, pairs)
     losses = side.module.train(network, context.images, context.targets, options, np.random.default_rng(6))
+    if losses is None:
+        raise Failed("train returns nothing: return the loss of each step")
     after = get_values(side, pairs)
     results = {"number of losses": len(losses), "loss": float(losses[0])}
     return results | {
@@ -680,7 +807,7 @@ def evaluate_digits(side, context):
 def measure_digits(side, context):
     """Return the measures of random predictions, and those of test for predictions of each pixel alone."""
     rng = np.random.default_rng(6)
-    predictions, masks = (rng.random((2, 4, 32, 32, 1)) < np.array([0.1, 0.5, 0.9, 0]).reshape(4, 1, 1, 1)).astype(
+    predictions, masks = (rng.random((2, 4, 32, 32, 1)) < np.array([0.1, 0.5, 0.9, 0.3]).reshape(4, 1, 1, 1)).astype(
         np.uint8
     )
     results = {"mean IoU of the digit": side.module.mean_digit_iou(predictions, masks)}
@@ -823,7 +950,7 @@ CHECKS = {
         Check("options", ("read_options",), (), find_options),
         Check("images and targets", ("load_newts",), (), read_newts),
         Check("unknown colours", ("load_newts",), ("images and targets",), read_unknown),
-        Check("batches", ("draw_batches",), (), draw_newts),
+        Check("batches", ("draw_batches",), (), draw_mirrored),
         Check("batches by augmentation", ("draw_batches",), ("batches",), draw_turned),
         Check("tensors", ("to_tensor",), (), make_tensors),
         *NETWORK,
@@ -831,7 +958,12 @@ CHECKS = {
         Check("running averages", ("build_network",), ("logits in training mode",), find_averages),
         LOSS,
         Check("learning rate", ("learning_rate",), (), find_rates),
-        Check("one step", ("train",), ("logits in training mode", "loss", "batches", "tensors"), take_step),
+        Check(
+            "one step",
+            ("train",),
+            ("logits in training mode", "loss", "learning rate", "batches", "tensors"),
+            take_step,
+        ),
         Check("first losses", ("train",), ("weights drawn", "one step", "learning rate"), train_newts),
         SAVED,
         Check(

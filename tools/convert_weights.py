@@ -106,10 +106,10 @@ def find_layers(framework, part):
         for item in part:
             yield from find_layers(framework, item)
     elif framework == "tensorflow" and hasattr(part, "trainable_variables") and hasattr(part, "submodules"):
-        if hasattr(part, "running_mean"):  # an answer has either names like these, PyTorch's, or others
-            yield "norm", (part.weight, part.bias, part.running_mean, part.running_var)
-        elif hasattr(part, "gamma"):
-            yield "norm", (part.gamma, part.beta, part.mean, part.variance)
+        norms = (["gamma", "beta", "mean", "variance"], ["weight", "bias", "running_mean", "running_var"])
+        [names, *_] = [each for each in norms if all(hasattr(part, name) for name in each)] or [None]
+        if names:
+            yield "norm", tuple(getattr(part, name) for name in names)
         elif hasattr(part, "kernel") or hasattr(part, "weight"):
             kernel = part.kernel if hasattr(part, "kernel") else part.weight
             kind = "transposed" if type(part).__name__ == "TransposedConv" else "conv"
@@ -161,10 +161,10 @@ def assign(framework, array, new):
         array.assign(new)
 
 
-def name_arrays(framework, network):
-    """Yield (name, kind, array) of each of a network's own arrays, such as "norm 3 gamma": counted by kind from 0."""
+def name_arrays(layers):
+    """Yield (name, kind, array) of each array of what find_layers yields, such as "norm 3 gamma", by kind from 0."""
     counts = dict.fromkeys(("conv", "transposed", "linear", "norm"), 0)
-    for kind, arrays in find_layers(framework, network):
+    for kind, arrays in layers:
         names = ("gamma", "beta", "mean", "variance") if kind == "norm" else ("kernel", "bias")
         for name, array in zip(names, arrays, strict=True):
             if array is not None:
@@ -175,7 +175,7 @@ def name_arrays(framework, network):
 def get_weights(framework, network):
     """Return {name: array} of a network's weights and running averages in the common layout, as NumPy arrays."""
     weights = {}
-    for name, kind, array in name_arrays(framework, network):
+    for name, kind, array in name_arrays(find_layers(framework, network)):
         array = to_numpy(framework, array)
         weights[name] = array.transpose(AXES[framework][kind]) if name.endswith("kernel") else array
     return weights
@@ -191,7 +191,7 @@ def set_weights(framework, network, weights):
     own = {name: array.shape for name, array in get_weights(framework, network).items()}
     if own != {name: array.shape for name, array in weights.items()}:
         raise ValueError
-    for name, kind, array in name_arrays(framework, network):
+    for name, kind, array in name_arrays(find_layers(framework, network)):
         new = weights[name].transpose(np.argsort(AXES[framework][kind])) if name.endswith("kernel") else weights[name]
         assign(framework, array, new)
 

@@ -363,7 +363,7 @@ def mean_digit_iou(predictions, masks):
 
 
 def measure(predictions, targets):
-    """Return pixel accuracy, IoU (intersection over union) by class, None if in neither array, and their mean."""
+    """Return {"miou": mean, "iou": {class: intersection over union, None if in neither}, "pixel_accuracy": share}."""
     pairs = np.bincount((len(CLASSES) * targets.astype(int) + predictions).ravel(), minlength=len(CLASSES) ** 2)
     confusion = pairs.reshape(len(CLASSES), len(CLASSES))  # a row for each true class, a column for each predicted
     intersection = confusion.diagonal()
@@ -374,7 +374,10 @@ def measure(predictions, targets):
 
 
 def test(network, images, masks, options):
-    """Save the first predictions, and a picture of input, truth, probability and prediction; return the measures."""
+    """Save the first predictions, and a picture of input, truth, probability and prediction; return the measures.
+
+    They are predictions/0000.png, pictures/0000.png and so on; the measures are measure's, and "mean_digit_iou".
+    """
     logits = predict(network, normalise(images), options)
     probabilities = 0.5 + 0.5 * np.tanh(0.5 * logits)  # the sigmoid, 1 / (1 + exp(-logits)), without overflow
     predictions = (probabilities >= 0.5).astype(np.uint8)

@@ -349,7 +349,7 @@ def predict_augmented(network, images, options):
 
 
 def measure(predictions, targets):
-    """Return pixel accuracy, IoU (intersection over union) by class, None if in neither array, and their mean."""
+    """Return {"miou": mean, "iou": {class: intersection over union, None if in neither}, "pixel_accuracy": share}."""
     pairs = np.bincount((len(CLASSES) * targets.astype(int) + predictions).ravel(), minlength=len(CLASSES) ** 2)
     confusion = pairs.reshape(len(CLASSES), len(CLASSES))  # a row for each true class, a column for each predicted
     intersection = confusion.diagonal()
