@@ -35,7 +35,7 @@ def prints(tmp_path_factory):
 def test_losses_agree(prints, name):
     losses = {framework: np.array(prints[framework][name]["losses"]) for framework in prints}
     # SegNet's deepest batch norms see 4 x 2 x 2 values of a channel, and a step at the full rate multiplies what
-    # rounding leaves there until it flips a pooling index: at most 3e-12 is measured over five steps, 1.4e-8 over ten.
+    # rounding leaves there until it flips a pooling index: at most 6e-12 is measured over five steps, 1.4e-8 over ten.
     steps = fingerprints.KEPT if name in ("unet", "segnet") else fingerprints.STEPS
     assert all(len(each) == steps and np.isfinite(each).all() for each in losses.values())
     # The weights move: had they not, every program would agree.

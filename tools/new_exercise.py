@@ -27,13 +27,14 @@ from exercises import (
     find_subject,
     read_exercises,
 )
+from start import SUBJECTS
 
 WIDTH = 120  # columns of a line
 PAGE = """# {number}. {name}{colon}{builds}
 
 {before} · {glance}
 
-{why_is}{answers}{colon_in_bold}
+{begin}{why_is}{answers}{colon_in_bold}
 {links}
 
 ## {idea}
@@ -81,6 +82,8 @@ ENGLISH = {
     "full_stop": ". ",
     "glance": "[the lesson at a glance](../README.md)",
     "forward": "next: ",
+    "begin": "Begin with `make start EXERCISE={} FRAMEWORK=pytorch`, or another framework; "
+    "`make check` tells what holds.\n",
     "why_is": "Why you build it is in [the lesson](../README.md). ",
     "answers": "Answers",
     "idea": "The idea",
@@ -103,6 +106,8 @@ JAPANESE = {
     "full_stop": "。",
     "glance": "[レッスンの一覧](../README.ja.md)",
     "forward": "次：",
+    "begin": "`make start EXERCISE={} FRAMEWORK=pytorch`（ほかのフレームワークでも）で始め、"
+    "`make check` で確かめます。\n",
     "why_is": "ねらいは[レッスンの一覧](../README.ja.md)にあります。",
     "answers": "答え",
     "idea": "考え方",
@@ -196,6 +201,7 @@ def add_to_lesson(answers, number, options):
         words = words | {"number": number, "name": options.name, "builds": builds, "page": page}
         words |= {"start": words["start"].format(options.base.name), "changes": "\n\n".join(changes)}
         words |= {"before": f"[{last.number}. {last.name}]({before})"}
+        words |= {"begin": words["begin"].format(options.name) if options.subject.name in SUBJECTS else ""}
         files[folder / "lesson" / page] = PAGE.format(**words, links=link_answers(answers, "../answers"))
         path = folder / "lesson" / before
         # The first paragraph of a page leads to its neighbours.
