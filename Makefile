@@ -8,7 +8,8 @@ INSTALLED := .venv/installed
 help:  ## list these targets
 	@echo "make start      write a starter file to Question_*/attempts/: an answer without the code of what its exercise teaches;"
 	@echo "                EXERCISE=bin_dataset FRAMEWORK=pytorch"
-	@echo "make check      check your attempts against the answers, in seconds each; ATTEMPT=FILE for one, in detail"
+	@echo "make check      check your attempts against the answers, in seconds each; for one, in detail,"
+	@echo "                EXERCISE=bin_dataset FRAMEWORK=pytorch, or ATTEMPT=FILE"
 	@echo "make compare    train one exercise in all four frameworks and lay the results side by side; variables:"
 	@echo "                EXERCISE=unetlike ITERATIONS=300 SEED=0 FRAMEWORKS=\"pytorch keras\" DATA=Dataset DEVICE=auto"
 	@echo "make street     Question_street from nothing to the report: draw streets, preprocess, records, train, test, infer;"
@@ -33,7 +34,8 @@ start: $(INSTALLED)  ## a starter file for an exercise
 	@$(BIN)/python tools/start.py --exercise "$(or $(EXERCISE),bin_dataset)" $(if $(FRAMEWORK),--framework "$(FRAMEWORK)")
 
 check: $(INSTALLED)  ## attempts against the answers
-	@$(BIN)/python tools/check.py $(if $(ATTEMPT),"$(ATTEMPT)")
+	@$(BIN)/python tools/check.py $(if $(ATTEMPT),"$(ATTEMPT)") $(if $(EXERCISE),--exercise "$(EXERCISE)") \
+		$(if $(FRAMEWORK),--framework "$(FRAMEWORK)")
 
 compare: $(INSTALLED)  ## one exercise in four frameworks
 	@$(BIN)/python tools/compare.py $(if $(EXERCISE),--exercise "$(EXERCISE)") $(if $(ITERATIONS),--iterations "$(ITERATIONS)") \

@@ -91,6 +91,16 @@ def test_a_starter_file_ends_in_one_line_until_it_is_written(fork, tmp_path):
     )
 
 
+def test_an_attempt_is_found_by_its_name_and_the_next_exercise_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(check, "attempt_path", lambda each, framework: tmp_path / f"{each.stem}_{framework}.py")
+    path = write_attempt(tmp_path, "bin_loss", "keras")
+    assert check.find_attempt(check.Path(path.name)) == (path, EXERCISES["bin_loss"], "keras")
+    assert check.find_next(EXERCISES["bin_dataset"], "pytorch") == EXERCISES["bin_loss"]
+    assert check.find_next(EXERCISES["bin_dataset"], "keras") is None  # there is one already
+    assert check.find_next(EXERCISES["segnet"], "keras") is None
+    assert check.find_next(EXERCISES["digits_dataset"], "keras") == EXERCISES["digits_cnn"]
+
+
 def test_start_never_overwrites(tmp_path, monkeypatch, capsys):
     path = tmp_path / "attempts/07_nearest_keras.py"
     monkeypatch.setattr(start, "attempt_path", lambda *_: path)
@@ -280,7 +290,11 @@ def test_an_attempt_that_is_organised_differently_is_right(tmp_path):
     path.with_name("own_layers.py").write_text(imports + OWN, "utf-8")
     status, output = run_check(path, TMPDIR=str(temporary))
     assert not list(temporary.rglob("mine.txt"))
-    assert status == 0 and "  NO " not in output and output.endswith("right\n"), output
+    assert (
+        status == 0
+        and "  NO " not in output
+        and "\nright\nnext: make start EXERCISE=transposeconv FRAMEWORK=pytorch\n" in output
+    ), output
     assert "  yes  first losses: loss 1 " in output and "parameters: 47,619\n" in output
 
 
@@ -510,11 +524,12 @@ def test_the_table_of_attempts(tmp_path, monkeypatch, capsys):
     output = capsys.readouterr().out
     assert "cannot be checked yet: Question_voc/attempts/02_atrous_keras.py\n" in output
     assert "no attempt to check yet: write one with make start" in output
-    write_attempt(tmp_path, "bin_dataset", "chainer")
+    write_attempt(tmp_path, "bin_dataset", "chainer", ("# the masks of the original", "# those of the original"))
+    write_attempt(tmp_path, "bin_dataset", "keras")
     write_attempt(tmp_path, "semaseg_dataset", "chainer", ("mask == 128", "mask == 129"))
     assert not check.show_table()
     output = capsys.readouterr().out
-    assert re.search(r"1 bin_dataset +(│ +){4}right +│", output)
+    assert re.search(r"1 bin_dataset +(│ +){3}the answer +│ right +│", output)
     assert re.search(r"4 semaseg_dataset +(│ +){4}images and targets +│", output)
 
 

@@ -1,6 +1,7 @@
 """Check an attempt at an exercise against its answer: say what holds and what does not, and why where that is known.
 
     python tools/check.py Question_semaseg/attempts/07_nearest_pytorch.py
+    python tools/check.py --exercise nearest --framework pytorch     the same
     python tools/check.py            a table of all attempts, and which of them are right
     python tools/check.py --slips    plant every slip of slips.toml in the answers, and count how many are named
 
@@ -248,6 +249,7 @@ def observe_slip(slip, check, exercise, framework, context, place=None):
         side = load_side(path, exercise, framework, context.is_small)
     except Failed as error:
         return error
+    side.is_attempt = True  # whose weights are listed as an attempt's are
     return observe(check, side, context)
 
 
@@ -366,7 +368,10 @@ def run_child(*arguments, start=subprocess.run, **kwargs):
 
 
 def find_attempt(path):
-    """Return the exercise and the framework of an attempt by its name; stop where there is no such file or exercise."""
+    """Return the path of an attempt, its exercise and its framework, by its name; stop where there is no such.
+
+    A name alone is looked for among the attempts, too.
+    """
     try:
         name, framework = name_of(path.stem)
         exercise = find_exercise(name)
@@ -374,9 +379,17 @@ def find_attempt(path):
         stop(f"{path}: {error}")
     if exercise.subject not in SUBJECTS:
         stop(f"{path}: attempts at the exercises of {find_subject(exercise.subject).folder} cannot be checked yet")
+    kept = attempt_path(exercise, framework)
+    path = kept if path == Path(kept.name) and not path.exists() else path
     if not path.is_file():
-        stop(f"{path}: no such file: write one with make start EXERCISE={name} FRAMEWORK={framework}")
-    return exercise, framework
+        stop(f"{path.name}: no such file: write one with make start EXERCISE={name} FRAMEWORK={framework}")
+    return path, exercise, framework
+
+
+def find_next(exercise, framework):
+    """Return the exercise after one in its subject, None where it is the last or there is an attempt at it already."""
+    later = [each for each in read_exercises() if each.subject == exercise.subject and each.number > exercise.number]
+    return later[0] if later and not attempt_path(later[0], framework).exists() else None
 
 
 def show_table():
@@ -400,6 +413,9 @@ def show_table():
         table.add_column(name)
     verdicts, console = {}, Console()
     for key, path in track(paths.items(), "Checking", console=console, transient=True, disable=not console.is_terminal):
+        if path.read_bytes() == answer_path(*key).read_bytes():  # copied, as to compare it
+            verdicts[key] = "the answer"
+            continue
         try:
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
             done = run_child(path, timeout=LONGEST, encoding="utf-8", errors="replace", **pipes)
@@ -413,7 +429,7 @@ def show_table():
             table.add_row(f"{exercise.number} {exercise.name}", *cells)
     console.print(table)
     print("Where one is not right yet, the first check that does not hold is named.")
-    return set(verdicts.values()) == {"right"}
+    return set(verdicts.values()) <= {"right", "the answer"}
 
 
 def show_slips(frameworks, everywhere):
@@ -453,6 +469,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = stop
     parser.add_argument("attempt", nargs="?", type=Path, help="path of an attempt (a table of all)")
+    parser.add_argument("--exercise", type=find_exercise, help="instead of a path: whose attempt to check")
+    parser.add_argument("--framework", choices=FRAMEWORKS, default="pytorch", help="with --exercise (pytorch)")
     parser.add_argument("--slips", action="store_true", help="plant each in the first answer that teaches its place")
     parser.add_argument("--everywhere", action="store_true", help="with --slips: in all answers that teach it")
     parser.add_argument("--frameworks", nargs="+", default=[*FRAMEWORKS], help="whose slips to plant (all)")
@@ -469,13 +487,15 @@ def main():
     if options.slips:
         show_slips(options.frameworks, options.everywhere)
         return
+    if options.exercise:
+        options.attempt = attempt_path(options.exercise, options.framework)
     if options.attempt is None:
         raise SystemExit(0 if show_table() else 1)
-    exercise, framework = find_attempt(options.attempt)
+    path, exercise, framework = find_attempt(options.attempt)
     if options.child:
-        raise SystemExit(RIGHT if check_attempt(options.attempt.resolve(), exercise, framework) else WRONG)
+        raise SystemExit(RIGHT if check_attempt(path.resolve(), exercise, framework) else WRONG)
     try:
-        done = run_child(options.attempt, timeout=LONGEST, stderr=subprocess.PIPE, encoding="utf-8", errors="replace")
+        done = run_child(path, timeout=LONGEST, stderr=subprocess.PIPE, encoding="utf-8", errors="replace")
     except subprocess.TimeoutExpired:
         print(f"  NO   it takes longer than {LONGEST} s: what comes after the last line does not end")
         raise SystemExit(1) from None
@@ -485,6 +505,9 @@ def main():
             f"  NO   it ends the whole process, with status {done.returncode}: what comes after the last line is not "
             f"looked at{': '.join(['', *why])}"
         )
+    following = find_next(exercise, framework) if done.returncode == RIGHT else None
+    if following:
+        print(f"next: make start EXERCISE={following.name} FRAMEWORK={framework}")
     raise SystemExit(0 if done.returncode == RIGHT else 1)
 
 
