@@ -233,6 +233,8 @@ class Half:
         if page.stem != "README":
             return []
         below = [other for other in self.pages["en"] if other.parent in (page.parent, page.parent / "lesson")]
+        text = self.pages["en"][page].read_text(encoding="utf-8")  # which names those without a number in their order
+        below.sort(key=lambda other: (0, other.name) if other.name[0].isdigit() else (1, text.find(other.name)))
         below = [f"/{to_docname(other)}" for other in below if other != page]
         if page.parent == PurePosixPath():
             subjects = {subject.folder: subject for subject in read_subjects(self.repository / EXERCISES.name)}
