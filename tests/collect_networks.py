@@ -44,7 +44,7 @@ def build(answer, options, weights):
 
 for exercise in ("bin_test", "semaseg_test", "nearest", "transposeconv", "concat", "unet", "unetlike", "segnet"):
     size = SIZES.get(exercise, 32)
-    arguments = ["--size", size, "--batch", 2, "--augment", "none"]
+    arguments = ["--size", size, "--batch", 1 if exercise == "unet" else 2, "--augment", "none"]
     answer, options = load(exercise, *arguments, "--iterations", 1, "--lr", 1, dtype=FLOATS.get(exercise, "float32"))
     drawn = get_weights(framework, answer.build_network(np.random.default_rng(3), options))
     for name, array in drawn.items():
