@@ -39,6 +39,7 @@ from start import SUBJECTS, attempt_path, find_lesson, list_new
 
 SLIPS = Path(__file__).with_name("slips.toml")
 RIGHT, WRONG = 70, 71  # how a check's process ends; an attempt could end it in any other way, with status 0 too
+DRAWN = "the next random number"  # of what a check has drawn
 PLACES = 8  # of a slip in an answer, at most, at which it is tried alone
 LONGEST = 300  # seconds that a check of one attempt may take
 NEEDED = ("load_newts", "build_network", "compute_loss", "train", "predict", "test")  # whatever is new
@@ -200,6 +201,12 @@ def run_checks(path, exercise, framework, context, slips):
             yield Found(check.name, "", ours)
             continue
         wrong.add(check.name)
+        if (
+            check.name == "weights drawn"
+            and isinstance(ours, dict)
+            and compare(*(select(each, DRAWN) for each in (ours, theirs)))
+        ):
+            message += "; build_network draws more random numbers than the answer's, or fewer"
         message += attempt.notes.get(check.name, "")
         yield Found(check.name, message, ours, *find_slips(check, ours, theirs, exercise, framework, context, slips))
 

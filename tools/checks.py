@@ -316,7 +316,8 @@ def observe(check, side, context, as_graph=False):
         return Failed(str(error).replace(f"{context.folder}{os.sep}", "the check's "))
     except Exception as error:
         text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:300]  # of Keras, in lines and bold
-        text = text.replace(f"{context.folder}{os.sep}", "the check's ")
+        text = text.replace(f"{context.folder}{os.sep}", "the check's ").partition(" Arguments received by")[0]
+        text = re.sub(r"\{\{.*?\}\} ?", "", text)  # TensorFlow's own names
         if isinstance(error, NotImplementedError):
             return Failed(text or "not written yet")
         lines = [
@@ -353,7 +354,7 @@ def compare(ours, theirs):
         if difference.max(initial=0) > CLOSE * scale:
             place = np.unravel_index(difference.argmax(), difference.shape)
             at = f" at {[int(i) for i in place]}" if difference.ndim else ""
-            if difference.ndim == 4 and "kernel" not in name:  # to_array has the channels last
+            if difference.ndim == 4 and name.startswith(("images", "targets", "logits")):  # the channels are last
                 at = " at image {}, row {}, column {}, channel {} (from 0)".format(*map(int, place))
             digits = 6 if difference.max() > 1e-4 * scale else 12
             text = f"{name}{at}: {mine[place]:.{digits}g}, not {right[place]:.{digits}g}"
@@ -394,10 +395,10 @@ def is_running(name):
 
 def find_parameters(side, context):
     """Return {name: shape}, and where both sides were given few channels, how many they have by themselves."""
-    shapes = [
-        (name, tuple(map(int, array.shape)))
-        for name, array in list_weights(side, side.build(side.small()), context.own)
-    ]
+    network = side.build(side.small())
+    if not list_own(side.framework, network):
+        raise Failed("build_network returns a network without weights: build it there, as by calling it once")
+    shapes = [(name, tuple(map(int, array.shape))) for name, array in list_weights(side, network, context.own)]
     if not shapes:
         raise Failed("no weights are found in what build_network returns: is it a network of this framework?")
     return (side.full if context.is_small else {}) | dict(shapes)
@@ -409,7 +410,7 @@ def draw_weights(side, context):
     network = side.module.build_network(rng, side.small())
     if rng.bit_generator.state == np.random.default_rng(0).bit_generator.state:
         raise Failed("build_network draws nothing from rng, its first argument: let NumPy draw the weights")
-    if not context.own:
+    if not context.own and side.framework != "keras":  # where they are drawn when they are built, whatever holds them
         turns = find_turns(side, network)
         held = [turns.get(id(arrays[0]), 0) for _, arrays in convert_weights.find_layers(side.framework, network)]
         if held != sorted(held):
@@ -588,10 +589,10 @@ def draw_mirrored(side, context, kind="flips"):
     results["images"] = "those given, mirrored or not"
     epochs, whole = order[: len(order) // NUMBER * NUMBER].reshape(-1, NUMBER), NUMBER - NUMBER % BATCH
     blocks = order[: len(order) // whole * whole].reshape(-1, whole)
-    once = "once an epoch, whose rest begins the next batch"
+    is_dropped = all(len(set(block)) == whole for block in blocks)
+    once, rest = "once in an epoch", "put into the next batch"
     if any(len(set(epoch)) < NUMBER for epoch in epochs):
-        dropped = all(len(set(block)) == whole for block in blocks)
-        once = "once an epoch at most, whose rest is dropped" if dropped else "some twice in an epoch"
+        once, rest = (once, "dropped") if is_dropped else ("some twice in an epoch", rest)
     half = {
         name: "none" if share == 0 else "all" if share == 1 else "about half" if 0.3 < share < 0.7 else "not half"
         for name, share in (
@@ -603,6 +604,7 @@ def draw_mirrored(side, context, kind="flips"):
     same = [all(np.array_equal(a[0], b[0]) for a, b in zip(runs[0], run, strict=False)) for run in runs[1:]]
     return results | {
         "each image": once,
+        "what is left of an epoch and fills no batch": rest,
         "the order of an epoch": "always the same" if (epochs == epochs[0]).all() else "not always the same",
         "targets": "mirrored as the images" if all(alike) else "not all mirrored as the images",
         **{f"mirrored {name}": share for name, share in half.items()},

@@ -92,7 +92,7 @@ def find_layers(framework, part):
             elif "BatchNorm2d" in names:
                 yield "norm", (layer.weight, layer.bias, layer.running_mean, layer.running_var)
     elif framework == "keras":
-        for layer in sorted(part.layers, key=find_turn):
+        for layer in sorted(part._flatten_layers(include_self=False, recursive=False), key=find_turn):
             names = [base.__name__ for base in type(layer).__mro__]  # an answer may have made a layer its own
             if "Conv2D" in names or "Conv2DTranspose" in names:
                 yield "conv" if "Conv2D" in names else "transposed", (layer.kernel, layer.bias)
@@ -100,7 +100,7 @@ def find_layers(framework, part):
                 yield "norm", (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
             elif hasattr(layer, "kernel"):
                 yield "linear", (layer.kernel, layer.bias)
-            elif hasattr(layer, "layers"):  # a model within the model
+            else:  # a model or a layer that has layers of its own, or one without weights
                 yield from find_layers(framework, layer)
     elif isinstance(part, list | tuple):
         for item in part:
