@@ -421,8 +421,8 @@ def test_wrong_batches_are_told_whatever_their_random_numbers(first):
     does = SLIPS["target_not_mirrored"].does
     assert line("targets: not all mirrored as the images, not mirrored as the images", does) in first["images alone"]
     does = SLIPS["rest_dropped"].does
-    told = "once an epoch at most, whose rest is dropped, not once an epoch, whose rest begins the next batch"
-    assert line(f"each image: {told}", does) in first["rest dropped"]
+    told = "what is left of an epoch and fills no batch: dropped, not put into the next batch"
+    assert line(told, does) in first["rest dropped"]
     assert "  NO   batches: again from the same seed: others (draw all from rng), not the same\n" in first["other rng"]
     line = "  NO   batches: the mirrorings are drawn: {}, not for each image anew\n".format
     assert line("once for a whole batch") in first["alike"] and line("once for all epochs") in first["once"]
