@@ -206,7 +206,8 @@ def batch_norm(channels):
 
 def other("""
 ORGANISED = {
-    "pytorch": ("bin_loss", [("nn.ReLU()", "nn.Threshold(0, 0)")]),
+    # A network of PyTorch is in training mode from the start.
+    "pytorch": ("bin_loss", [("nn.ReLU()", "nn.Threshold(0, 0)"), ("    network.train()\n", "")]),
     "tensorflow": ("transposeconv", [("TransposedConv", "Upsample")]),
     "keras": (
         "bin_loss",
@@ -376,6 +377,14 @@ def first(tmp_path_factory):
         "not as Dataset is": [(find, own(paths("images", "*.jpg"), paths("seg_images", "*.png")))],
         "no known pixel": [("if unknown:", "if not is_class.any():")],
         "no name": [('stop(f"{path}: unknown', 'stop(f"unknown')],
+        "none": [("for _ in range(options.iterations):", "for _ in ():")],
+        "alike": [
+            ("rng.choice((1, -1), size=2)", "ways"),
+            ("        batch = [", "        global ways\n        ways = rng.choice((1, -1), size=2)\n        batch = ["),
+        ],
+        "once": [
+            ("rng.choice((1, -1), size=2)", "np.random.default_rng(int(image.sum() > 0)).choice((1, -1), size=2)")
+        ],
         "no end": [("for _ in range(options.iterations):", "while True:")],
         "two slips": [
             ('image.convert("RGB"))', 'image.convert("RGB"))[..., ::-1].copy()'),
@@ -404,7 +413,9 @@ def test_wrong_batches_are_told_whatever_their_random_numbers(first):
     does = SLIPS["rest_dropped"].does
     told = "once an epoch at most, whose rest is dropped, not once an epoch, whose rest begins the next batch"
     assert line(f"each image: {told}", does) in first["rest dropped"]
-    assert "  NO   batches: again from the same seed: others: draw all from rng, not the same\n" in first["other rng"]
+    assert "  NO   batches: again from the same seed: others (draw all from rng), not the same\n" in first["other rng"]
+    line = "  NO   batches: the mirrorings are drawn: {}, not for each image anew\n".format
+    assert line("once for a whole batch") in first["alike"] and line("once for all epochs") in first["once"]
 
 
 def test_images_lie_as_in_the_data_set(first):
@@ -418,8 +429,9 @@ def test_an_unknown_colour_is_to_be_refused_by_name(first):
     )
 
 
-def test_batches_without_end_are_not_waited_for(first):
-    assert "  NO   batches: number of batches: 101, not 100\n" in first["no end"]
+def test_batches_are_counted_and_those_without_end_are_not_waited_for(first):
+    line = "  NO   batches: number of batches: {}, not 100\n".format
+    assert line(101) in first["no end"] and line(0) in first["none"]
 
 
 def test_of_two_slips_one_is_named_where_it_alone_explains_the_first_number(first):
@@ -459,6 +471,7 @@ TROUBLES = [
     (("weight.copy_(", "nn.init.normal_(layer.weight) if rng else ("), "weights drawn: build_network draws nothing fr"),
     (("    return network.to(", "    return network.float().to("), f"float) should be the same{ADVICE}"),
     (("    return network.to(", "    return network.double().to("), f"double) should be the same{ADVICE}"),
+    (("    network.eval()", "    pass"), "test: test_loss: "),
     (("targets.to(logits.dtype)", "targets.float()"), f"131.406173706, not 131.406192105{ADVICE}"),
 ]
 

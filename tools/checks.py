@@ -158,9 +158,10 @@ def find_turns(side, network):
     with contextlib.suppress(Exception):
         images = side.to_tensor(np.zeros((BATCH, size, size, 3), side.module.FLOAT))
         if side.framework == "pytorch":
-            add = sys.modules["torch"].nn.modules.module.register_module_forward_pre_hook
+            add, mode = sys.modules["torch"].nn.modules.module.register_module_forward_pre_hook, network.training
             with add(lambda module, _: used.extend(map(id, get_arrays(module)))):
                 run(side, network, images, training=False)
+            network.train(mode)  # as it was built, so that an attempt has to choose the mode that it needs
         elif side.framework == "chainer":
             hook = sys.modules["chainer"].LinkHook()
             hook.forward_preprocess = lambda call: used.extend(map(id, get_arrays(call.link)))
@@ -554,7 +555,8 @@ def draw_newts(side, context, kind="flips"):
     """Return batches of three epochs and more, and the first random number that is drawn after them."""
     options, rng = side.small(augment=kind, iterations=8), np.random.default_rng(2)
     targets = context.targets[:, :12, :12] if context.exercise.name == "unet" else context.targets
-    batches = take(side.module.draw_batches(context.images[:, :20, :20], targets, options, rng), options)
+    images = context.images[:, :20, :20].copy()  # which an attempt may change in place
+    batches = take(side.module.draw_batches(images, targets.copy(), options, rng), options)
     results = {"number of batches": len(batches)}
     for number, batch in enumerate(batches, start=1):
         results |= {f"images of batch {number}": batch[0], f"targets of batch {number}": batch[1]}
@@ -566,47 +568,53 @@ def draw_mirrored(side, context, kind="flips"):
     if context.exercise.name not in MIRRORED:
         return draw_newts(side, context)
     options, ways = side.small(augment=kind, iterations=100), list(itertools.product((1, -1), repeat=2))
+    images, targets = context.images, context.targets
     runs = [
-        take(side.module.draw_batches(context.images, context.targets, options, np.random.default_rng(seed)), options)
+        take(side.module.draw_batches(images.copy(), targets.copy(), options, np.random.default_rng(seed)), options)
         for seed in (2, 2, 3)
     ]
-    known = {context.images[i][::y, ::x].tobytes(): (i, y, x) for i in range(NUMBER) for y, x in ways}
+    if len(runs[0]) != options.iterations:
+        return {"number of batches": len(runs[0])}
+    known = {images[i][::y, ::x].tobytes(): (i, y, x) for i in range(NUMBER) for y, x in ways}
     drawn, alike, shapes = [], [], set()
-    for images, targets in runs[0]:
-        shapes.add((np.shape(images), str(images.dtype), np.shape(targets), str(targets.dtype)))
-        for image, target in zip(images, targets, strict=False):
+    for batch in runs[0]:
+        shapes.add((np.shape(batch[0]), str(batch[0].dtype), np.shape(batch[1]), str(batch[1].dtype)))
+        for image, target in zip(*batch, strict=False):
             i, y, x = known.get(np.ascontiguousarray(image).tobytes(), (-1, 1, 1))
             drawn.append((i, y, x))
-            alike.append(np.array_equal(np.squeeze(target), context.targets[i][::y, ::x]))
+            alike.append(np.array_equal(np.squeeze(target), targets[i][::y, ::x]))
     results = {"number of batches": len(runs[0])} | {
         f"{name} of a batch": " and ".join(sorted({f"{each[at]} {each[at + 1]}" for each in shapes}))
         for at, name in ((0, "images"), (2, "targets"))
     }
     order, down, right = np.array(drawn).T
     if (order < 0).any():
-        return results | {"images": "some are none of those given, mirrored or not"}
-    results["images"] = "those given, mirrored or not"
+        return results | {"images": "some neither as given nor mirrored"}
+    results["images"] = "all as given or mirrored"
     epochs, whole = order[: len(order) // NUMBER * NUMBER].reshape(-1, NUMBER), NUMBER - NUMBER % BATCH
     blocks = order[: len(order) // whole * whole].reshape(-1, whole)
     once = "once an epoch, whose rest begins the next batch"
     if any(len(set(epoch)) < NUMBER for epoch in epochs):
         dropped = all(len(set(block)) == whole for block in blocks)
         once = "once an epoch at most, whose rest is dropped" if dropped else "some twice in an epoch"
-    half = {
-        name: "none" if share == 0 else "all" if share == 1 else "about half" if 0.3 < share < 0.7 else "not half"
-        for name, share in (
-            ("up-down", np.mean(down < 0)),
-            ("left-right", np.mean(right < 0)),
-            ("in one of the two ways alone", np.mean(down != right)),
-        )
+    mirrored, anew = [way for _, *way in drawn], "for each image anew"
+    if all(mirrored[i : i + BATCH] == BATCH * mirrored[i : i + 1] for i in range(0, len(drawn), BATCH)):
+        anew = "not at all" if mirrored == len(drawn) * mirrored[:1] else "once for a whole batch"
+    elif len(set(drawn)) == NUMBER:
+        anew = "once for all epochs"
+    shares = {
+        "up-down": np.mean(down < 0),
+        "left-right": np.mean(right < 0),
+        "in one of the two ways alone": np.mean(down != right),
     }
     same = [all(np.array_equal(a[0], b[0]) for a, b in zip(runs[0], run, strict=False)) for run in runs[1:]]
     return results | {
         "each image": once,
         "the order of an epoch": "always the same" if (epochs == epochs[0]).all() else "not always the same",
         "targets": "mirrored as the images" if all(alike) else "not all mirrored as the images",
-        **{f"mirrored {name}": share for name, share in half.items()},
-        "again from the same seed": "the same" if same[0] else "others: draw all from rng",
+        "the mirrorings are drawn": anew,
+        **{f"mirrored {name}": "half" if 0.3 < share < 0.7 else f"{share:.0%}" for name, share in shares.items()},
+        "again from the same seed": "the same" if same[0] else "others (draw all from rng)",
         "from another seed": "the same" if same[1] else "others",
     }
 
