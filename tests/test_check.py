@@ -206,8 +206,18 @@ def batch_norm(channels):
 
 def other("""
 ORGANISED = {
-    # A network of PyTorch is in training mode from the start.
-    "pytorch": ("bin_loss", [("nn.ReLU()", "nn.Threshold(0, 0)"), ("    network.train()\n", "")]),
+    "pytorch": (
+        "bin_loss",
+        [
+            ("nn.ReLU()", "nn.Threshold(0, 0)"),
+            ("    network.train()\n", ""),  # the mode of a new network of PyTorch
+            (
+                "    options = parser.parse_args()",
+                "    parser.add_argument('--mine')\n    options = parser.parse_args()",
+            ),
+            ('return {"test_loss": loss}', 'return {"test_loss": loss, "mine": 0.5}'),
+        ],
+    ),
     "tensorflow": ("transposeconv", [("TransposedConv", "Upsample")]),
     "keras": (
         "bin_loss",
@@ -235,7 +245,7 @@ def test_planted_slips_are_named(said):
     assert {name: row for name, row in found.items() if row[1] != "named"} == {}
 
 
-def test_layers_and_their_parts_may_have_any_names(said):
+def test_layers_may_have_any_names_and_an_attempt_options_and_measures_of_its_own(said):
     _, _, checked = said
     assert checked.endswith("\nright\n") and "  NO " not in checked, checked
 

@@ -36,6 +36,8 @@ SMALL = {
 }
 MIRRORED = ("bin_dataset", "semaseg_dataset")  # the exercises whose task is to mirror images, and no more
 BATCH, NUMBER, STEPS = 2, 5, 5  # images in a batch, images in all, iterations of a training
+# The checks in which an attempt may have more than the answer: options and measures of its own.
+MORE = ("options", "test", "measures", "measures of an absent class", "test-time augmentation")
 RUNNING = ("mean", "variance", "average")  # how the names of running averages end
 CLOSE = 1e-7  # relative difference up to which numbers are the same
 TYPES = {"float32", "float64"}
