@@ -599,6 +599,9 @@ def draw_mirrored(side, context, kind="flips"):
     if any(len(set(epoch)) < NUMBER for epoch in epochs):
         dropped = all(len(set(block)) == whole for block in blocks)
         once = "once an epoch at most, whose rest is dropped" if dropped else "some twice in an epoch"
+    shuffled = "in the order of the first" if (epochs == epochs[0]).all() else "reshuffled"
+    if (epochs == np.arange(NUMBER)).all():
+        shuffled = "in the order given"
     mirrored, anew = [way for _, *way in drawn], "for each image anew"
     if all(mirrored[i : i + BATCH] == BATCH * mirrored[i : i + 1] for i in range(0, len(drawn), BATCH)):
         anew = "not at all" if mirrored == len(drawn) * mirrored[:1] else "once for a whole batch"
@@ -612,7 +615,7 @@ def draw_mirrored(side, context, kind="flips"):
     same = [all(np.array_equal(a[0], b[0]) for a, b in zip(runs[0], run, strict=False)) for run in runs[1:]]
     return results | {
         "each image": once,
-        "the order of an epoch": "always the same" if (epochs == epochs[0]).all() else "not always the same",
+        "each epoch": shuffled,
         "targets": "mirrored as the images" if all(alike) else "not all mirrored as the images",
         "the mirrorings are drawn": anew,
         **{f"mirrored {name}": "half" if 0.3 < share < 0.7 else f"{share:.0%}" for name, share in shares.items()},
