@@ -395,6 +395,11 @@ def first(tmp_path_factory):
         "once": [
             ("rng.choice((1, -1), size=2)", "np.random.default_rng(int(image.sum() > 0)).choice((1, -1), size=2)")
         ],
+        "in one way": [("rng.choice((1, -1), size=2)", "rng.choice((1, -1)), 1")],
+        "one order": [
+            ("    order = []\n", "    order, first = [], rng.permutation(len(images))\n"),
+            ("order.extend(rng.permutation(len(images)))", "order.extend(first)"),
+        ],
         "no end": [("for _ in range(options.iterations):", "while True:")],
         "two slips": [
             ('image.convert("RGB"))', 'image.convert("RGB"))[..., ::-1].copy()'),
@@ -424,6 +429,9 @@ def test_wrong_batches_are_told_whatever_their_random_numbers(first):
     told = "what is left of an epoch and fills no batch: dropped, not put into the next batch"
     assert line(told, does) in first["rest dropped"]
     assert "  NO   batches: again from the same seed: others (draw all from rng), not the same\n" in first["other rng"]
+    line = "  NO   batches: {}\n  yes  tensors\n".format  # no slip is named
+    assert line("mirrored left-right: 0%, not half") in first["in one way"]
+    assert line("each epoch: in the order of the first, not reshuffled") in first["one order"]
     line = "  NO   batches: the mirrorings are drawn: {}, not for each image anew\n".format
     assert line("once for a whole batch") in first["alike"] and line("once for all epochs") in first["once"]
 

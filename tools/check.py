@@ -226,6 +226,7 @@ def find_slips(check, ours, theirs, exercise, framework, context, slips):
     explained, partial, part = [], [], ""
     if isinstance(ours, dict):
         part = next((name for name in theirs if compare(select(ours, name), select(theirs, name))), "")
+        part = "" if isinstance(theirs.get(part), str) else part  # of two words that are the same nothing follows
     slips = [slip for slip in slips if check.name in slip.shows]
     for slip in slips:
         result = observe_slip(slip, check, exercise, framework, context)
