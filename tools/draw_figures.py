@@ -133,11 +133,7 @@ def run_answer(script, out, fingerprint, cores, *more, earlier=()):
     # One batch's loss says little of where training ended; a twentieth of them says more.
     last = losses[-max(1, len(losses) // 20) :]
     numbers |= {"first_loss": losses[0], "last_loss": sum(last) / len(last)}
-    return (
-        {name: value for name, value in metrics.items() if name != "answer"}
-        | numbers
-        | {"fingerprint": fingerprints.shorten(fingerprint)}
-    )
+    return {name: value for name, value in metrics.items() if name != "answer"} | numbers | {"fingerprint": fingerprint}
 
 
 def measure_augmentation(script, out, fingerprint):

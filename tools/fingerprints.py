@@ -36,8 +36,8 @@ from exercises import (
 )
 from results import run_in_turn
 
-STEPS, KEPT = 10, 5  # whose losses are taken; a result keeps the first KEPT
-LARGE = 20_000_000  # parameters: a network of more takes KEPT steps, each of which lasts seconds
+STEPS = 5  # whose losses are taken
+RUN = 10  # iterations of a training whose samples depend on how many there are
 CLOSE = 1e-9  # relative difference up to which two fingerprints are one
 
 
@@ -73,7 +73,7 @@ def start_voc(answer, options, rng):
     if not hasattr(answer, "PHASES"):
         options.iterations = STEPS
         return inputs, rates, lambda network: answer.train(network, answer.Samples(voc, names, options, rng), options)
-    number = options.batch * STEPS // 2
+    number = options.batch * RUN // 2
 
     def train(network):
         losses = []
@@ -83,7 +83,7 @@ def start_voc(answer, options, rng):
                 samples = answer.Samples(voc, names, range(1, 11), number, options, rng)
                 losses.append(answer.train(network, samples, phase, options))
                 answer.draw_heads(network, rng)
-        return [loss for pair in zip(*losses, strict=True) for loss in pair]
+        return [loss for pair in zip(*losses, strict=True) for loss in pair][:STEPS]
 
     return inputs, rates, train
 
@@ -99,7 +99,7 @@ def make_records(folder):
 def start_street(answer, options, rng):
     """Return the same as start_semaseg."""
     rates = [answer.learning_rate(i, options) for i in range(options.iterations)]
-    metrics, options.iterations, options.workers = answer.read_metrics(options.data / "metrics.json"), STEPS, 0
+    metrics, options.iterations, options.workers = answer.read_metrics(options.data / "metrics.json"), RUN, 0
     options.batch = 2  # less than by default, which takes longer
     records = {
         split: answer.Records([options.data / shard["name"] for shard in shards])
@@ -111,7 +111,7 @@ def start_street(answer, options, rng):
     def train(network):
         with tempfile.TemporaryDirectory() as folder:  # for checkpoints
             options.out = Path(folder)
-            return answer.train(network, records, metrics, options)[0]
+            return answer.train(network, records, metrics, options)[0][:STEPS]
 
     image = np.random.default_rng(1).integers(0, 256, (128, 256, 3), np.uint8)
     return answer.normalise(image)[None], rates, train
@@ -121,7 +121,7 @@ STARTS = {"semaseg": start_semaseg, "digits": start_digits, "voc": start_voc, "s
 
 
 def take_fingerprint(exercise, framework, records=None):
-    """Return {"weights": ..., "parameters": ..., "logits": ..., "rates": ..., "losses": [...]} of an answer.
+    """Return {"weights": ..., "parameters": ..., "logits": ..., "rates": ..., "losses": [STEPS numbers]} of an answer.
 
     records is the folder that make_records returned, for an answer that reads such. The framework computes in double
     precision from then on. Raises what the answer raises.
@@ -137,8 +137,6 @@ def take_fingerprint(exercise, framework, records=None):
     drawn = checksum(weights[name] for name in sorted(weights))  # now: some frameworks' arrays change while they train
     trained = [array for name, array in weights.items() if not name.endswith(("mean", "variance", "running_var"))]
     inputs, rates, train = STARTS[exercise.subject](answer, options, rng)
-    if exercise.parameters > LARGE:
-        options.iterations = KEPT
     if hasattr(answer, "predict"):
         logits = [answer.predict(network, inputs.astype(np.float64), options)]
     if hasattr(answer, "learning_rate"):
@@ -169,22 +167,14 @@ def take_in_child(framework, names, *more):
 def describe(exercise, framework="pytorch"):
     """Return {"answer": ..., "fingerprint": ...}, by which a file of measurements says of what they are."""
     fingerprint = take_in_child(framework, [exercise])[exercise]
-    return {"answer": f"{exercise}_{framework}", "fingerprint": shorten(fingerprint)}
-
-
-def shorten(fingerprint):
-    """Return a fingerprint with the losses that are kept."""
-    return fingerprint | {"losses": fingerprint["losses"][:KEPT]}
+    return {"answer": f"{exercise}_{framework}", "fingerprint": fingerprint}
 
 
 def differ(one, other):
-    """Return the names of what differs by more than CLOSE in two fingerprints; the first KEPT losses count."""
+    """Return the names of what differs by more than CLOSE in two fingerprints."""
     names = []
     for name in ("weights", "parameters", "logits", "rates", "losses"):
-        a, b = (
-            np.array(np.atleast_1d(each.get(name)), dtype=np.float64)[: KEPT if name == "losses" else 1]
-            for each in (one, other)
-        )
+        a, b = (np.array(np.atleast_1d(each.get(name)), dtype=np.float64) for each in (one, other))
         if a.shape != b.shape or not np.allclose(a, b, rtol=CLOSE, atol=1e-12, equal_nan=True):
             names.append(name)
     return names
