@@ -72,6 +72,8 @@ def test_a_starter_file_is_the_answer_without_what_is_new(exercise, framework):
     }
     new = start.list_new(EXERCISES[exercise], framework)
     assert set(names) <= set(new) and names
+    told = " ".join(ast.get_docstring(ast.parse(text)).split())
+    assert f"To write: {', '.join(names)}. All else is there. " in told and "ew here" not in told
     for node in ast.parse(text).body:
         for function in start.list_functions(node) if getattr(node, "name", "") in names else []:
             last = ast.unparse(function.body[-1])

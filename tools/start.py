@@ -10,7 +10,9 @@ never overwritten. When you are done, tools/check.py tells what holds.
 
 import argparse
 import ast
+import re
 import sys
+import textwrap
 
 from copies import read_claims, read_pieces
 from exercises import FRAMEWORKS, REPOSITORY, answer_path, find_exercise, find_subject
@@ -77,7 +79,8 @@ def make_starter(exercise, framework):
             message = f'"{node.name}: not written yet: see {lesson}"'
             lines[first : function.end_lineno] = [f"{indent}raise NotImplementedError({message})\n"]
         names += [node.name] if functions else []
-    text = "".join(lines)
+    told = textwrap.fill(f"To write: {', '.join(names[::-1])}. All else is there. The task: {lesson}.", 120)
+    text = re.sub(r"^(Everything is new here\.|New here: [^\"]*)$", told, "".join(lines), count=1, flags=re.MULTILINE)
     start = text.index("    except OSError", text.index('if __name__ == "__main__":'))
     return text[:start] + CAUGHT + text[start:], names[::-1]
 
