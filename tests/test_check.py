@@ -514,6 +514,9 @@ def test_what_stops_an_attempt_is_told_in_one_line(tmp_path):
         (["mine.py"], "mine.py: mine: no name of an answer: give one such as 11_unetlike_pytorch\n"),
         (["07_nearst_pytorch.py"], "07_nearst_pytorch.py: nearst: no such exercise: give nearest"),
         (["02_atrous_keras.py"], "02_atrous_keras.py: attempts at the exercises of Question_voc cannot be checked yet"),
+        (["--framework", "keras"], "--framework keras: give --exercise"),
+        (["mine.py", "--exercise", "unet"], "--exercise unet: leave it out, or leave out mine.py\n"),
+        (["--exercise", "bin_los"], "argument --exercise: bin_los: no such exercise: give bin_loss"),
         (["02_bin_loss_keras.py", "--slips"], "--slips: plants them in the answers: leave out 02_bin_loss_keras.py\n"),
     ],
 )

@@ -482,7 +482,7 @@ def main():
     parser.error = stop
     parser.add_argument("attempt", nargs="?", type=Path, help="path of an attempt (a table of all)")
     parser.add_argument("--exercise", type=find_exercise, help="instead of a path: whose attempt to check")
-    parser.add_argument("--framework", choices=FRAMEWORKS, default="pytorch", help="with --exercise (pytorch)")
+    parser.add_argument("--framework", choices=FRAMEWORKS, help="with --exercise (pytorch)")
     parser.add_argument("--slips", action="store_true", help="plant each in the first answer that teaches its place")
     parser.add_argument("--everywhere", action="store_true", help="with --slips: in all answers that teach it")
     parser.add_argument("--frameworks", nargs="+", default=[*FRAMEWORKS], help="whose slips to plant (all)")
@@ -499,8 +499,12 @@ def main():
     if options.slips:
         show_slips(options.frameworks, options.everywhere)
         return
+    if options.exercise and options.attempt:
+        stop(f"--exercise {options.exercise.name}: leave it out, or leave out {options.attempt}")
+    if options.framework and not options.exercise:
+        stop(f"--framework {options.framework}: give --exercise (make check EXERCISE=bin_dataset), too")
     if options.exercise:
-        options.attempt = attempt_path(options.exercise, options.framework)
+        options.attempt = attempt_path(options.exercise, options.framework or "pytorch")
     if options.attempt is None:
         raise SystemExit(0 if show_table() else 1)
     path, exercise, framework = find_attempt(options.attempt)

@@ -161,9 +161,11 @@ def find_turns(side, network):
         images = side.to_tensor(np.zeros((BATCH, size, size, 3), side.module.FLOAT))
         if side.framework == "pytorch":
             add, mode = sys.modules["torch"].nn.modules.module.register_module_forward_pre_hook, network.training
-            with add(lambda module, _: used.extend(map(id, get_arrays(module)))):
-                run(side, network, images, training=False)
-            network.train(mode)  # as it was built, so that an attempt has to choose the mode that it needs
+            try:
+                with add(lambda module, _: used.extend(map(id, get_arrays(module)))):
+                    run(side, network, images, training=False)
+            finally:
+                network.train(mode)  # as it was built, so that an attempt has to choose the mode that it needs
         elif side.framework == "chainer":
             hook = sys.modules["chainer"].LinkHook()
             hook.forward_preprocess = lambda call: used.extend(map(id, get_arrays(call.link)))
